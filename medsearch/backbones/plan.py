@@ -1,0 +1,170 @@
+"""From genotype to network, by way of a plan: the constructor calls as data, which can be made, printed and measured.
+
+The same plan builds the module, is the key under which the cost of a part is remembered, and is the source text of the
+exported file, so the three cannot disagree.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from medsearch.backbones.network import Denoiser, Network, Residual, Standardize
+from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
+from medsearch.core.errors import SpaceError, suggest
+from medsearch.core.registry import Registry
+from medsearch.spaces import Block, Genotype, Part, Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    """What a network meets outside: the task, the image's channels and the number of outputs.
+
+    ``outputs`` are classes; a denoiser gives back as many channels as it takes.
+    """
+
+    task: str
+    channels: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A constructor call: ``target(*args, **kwargs)`` with plain values, calls and lists of calls as arguments."""
+
+    target: type[nn.Module]
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    def make(self) -> Any:
+        """Make the module, and those inside it, with fresh weights."""
+        return self.target(*map(_made, self.args), **{key: _made(value) for key, value in self.kwargs})
+
+    def source(self, indent: int = 0, width: int = 110) -> str:
+        """The call as Python text, on one line where it fits."""
+        name = f"nn.{self.target.__name__}" if self.target.__module__.startswith("torch.") else self.target.__name__
+        items = [_text(value, indent + 4) for value in self.args]
+        items += [f"{key}={_text(value, indent + 4)}" for key, value in self.kwargs]
+        line = f"{name}({', '.join(items)})"
+        if len(line) + indent <= width and "\n" not in line:
+            return line
+        pad = " " * (indent + 4)
+        return f"{name}(\n" + "".join(f"{pad}{item},\n" for item in items) + " " * indent + ")"
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_made(item) for item in value]
+    return value.make() if isinstance(value, Call) else value
+
+
+def _text(value: Any, indent: int) -> str:
+    if isinstance(value, Call):
+        return value.source(indent)
+    if isinstance(value, list):
+        pad = " " * (indent + 4)
+        return "[\n" + "".join(f"{pad}{_text(item, indent + 4)},\n" for item in value) + " " * indent + "]"
+    return repr(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The calls that make one network, part by part in the order of the data flow."""
+
+    kind: type[Network]
+    standardize: Call
+    stem: Call
+    stages: tuple[tuple[Call, ...], ...]
+    head: Call
+
+    def call(self) -> Call:
+        """The whole network as one call."""
+        stages = [Call(nn.Sequential, parts) for parts in self.stages]
+        parts = (("standardize", self.standardize), ("stem", self.stem), ("stages", stages), ("head", self.head))
+        return Call(self.kind, kwargs=parts)
+
+
+def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -> Plan:
+    """Resolve every name and knob of ``genotype`` to constructor calls.
+
+    Raises:
+        SpaceError: for a part or knob that does not exist; a wrong knob *value* shows when the call is made.
+    """
+    dims = genotype.dims
+    widths = tuple(stage.dim for stage in genotype.stages)
+    stages = []
+    for i, stage in enumerate(genotype.stages):
+        parts = []
+        if stage.down is not None:
+            place = f"{where}.stages[{i}].down"
+            parts.append(_part(DOWNSAMPLES, stage.down, place, widths[i - 1], stage.dim, dims=dims))
+        for j, block in enumerate(stage.blocks):
+            parts += _block(block, stage.dim, dims, f"{where}.stages[{i}].blocks[{j}]")
+        stages.append(tuple(parts))
+    head = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
+    return Plan(
+        kind=Denoiser if interface.task == "denoising" else Network,
+        standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
+        stem=_part(STEMS, genotype.stem, f"{where}.stem", interface.channels, widths[0], dims=dims),
+        stages=tuple(stages),
+        head=_part(HEADS, genotype.head, f"{where}.head", widths, **head),
+    )
+
+
+def build(genotype: Genotype, interface: Interface, *, where: str = "genotype") -> Network:
+    """Make the network of ``genotype`` with fresh weights.
+
+    Raises:
+        SpaceError: for an unknown part or knob, or a knob value that the part refuses.
+    """
+    try:
+        return plan(genotype, interface, where=where).call().make()
+    except ValueError as refusal:
+        raise SpaceError(where, str(refusal)) from refusal
+
+
+def _block(block: Block, dim: int, dims: int, where: str) -> list[Call]:
+    mixer = _part(MIXERS, block.mixer, f"{where}.mixer", dim, dims=dims)
+    norm = getattr(mixer.target, "NORM", "layer")
+    channel_part = block.channel
+    if "norm" not in dict(channel_part.knobs) and "norm" in _knobs(CHANNELS, channel_part, f"{where}.channel"):
+        channel_part = channel_part.having(norm=norm)
+    channel = _part(CHANNELS, channel_part, f"{where}.channel", dim, dims=dims)
+    bodies = [mixer, channel] if block.residual == "each" else [Call(nn.Sequential, (mixer, channel))]
+    scale = () if block.layer_scale is None else (("layer_scale", block.layer_scale),)
+    return [Call(Residual, (body, dim), (("dims", dims), *scale)) for body in bodies]
+
+
+def _knobs(registry: Registry, part: Part, where: str) -> dict[str, Any]:
+    registry.find(part.name, where=where)
+    return registry.knobs(part.name)
+
+
+def _part(registry: Registry, part: Part, where: str, *args: Any, **fixed: Any) -> Call:
+    target = registry.find(part.name, where=where)
+    known = registry.knobs(part.name)
+    for knob, _ in part.knobs:
+        if knob not in known:
+            raise SpaceError(f"{where}.{knob}", f"'{part.name}' has no knob '{knob}'.", suggest(knob, known))
+    wanted = inspect.signature(target).parameters
+    kwargs = tuple((key, value) for key, value in fixed.items() if key in wanted)
+    return Call(target, args, kwargs + part.knobs)
+
+
+def check(space: Space, interface: Interface) -> None:
+    """Make every option of every gene once, on no memory, so that no wrong part or knob waits inside a space.
+
+    Raises:
+        SpaceError: naming the file, the gene, what was seen and what is legal.
+    """
+    import torch
+
+    for gene, options in {"": [None], **space.genes()}.items():
+        for option in options:
+            genotype = space.reach(gene, option) if gene else space.first()
+            where = f"{space.source}: {gene or 'first option of every gene'} = {option}" if gene else space.source
+            with torch.device("meta"):
+                build(genotype, interface, where=where)

@@ -1,0 +1,1 @@
+"""Downsampling between stages: x_BCS -> (B, out_dim, S / stride)."""

@@ -1,0 +1,35 @@
+"""Patch merging: the 2^D neighbours of a window side by side, LayerNorm, one linear map.
+
+Source: Swin (Liu et al. 2021, arXiv:2103.14030, section 3.1): 2^D C -> LayerNorm -> out, no bias.  What differs: neighbours are
+ordered by position (last axis fastest), which is a fixed permutation of the release's order.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from medsearch.blocks import DOWNSAMPLES
+from medsearch.blocks.nd import pad_to_multiple, split_blocks, to_first, to_last
+
+
+@DOWNSAMPLES.add("merge")
+class PatchMerging(nn.Module):
+    """Halve every axis (rounding up, zero-padding odd sizes) by merging 2^D neighbours into one position.
+
+    Args:
+        in_dim: channels of the finer stage.
+        dim: channels of the coarser stage.
+        dims: spatial axes, 2 or 3.
+    """
+
+    def __init__(self, in_dim: int, dim: int, *, dims: int) -> None:
+        super().__init__()
+        self.window = (2,) * dims
+        self.norm = nn.LayerNorm(2**dims * in_dim)
+        self.reduce = nn.Linear(2**dims * in_dim, dim, bias=False)
+
+    def forward(self, x_BCS: Tensor) -> Tensor:
+        x_BSC = pad_to_multiple(to_last(x_BCS), self.window)
+        grid = [size // 2 for size in x_BSC.shape[1:-1]]
+        merged_BSC = split_blocks(x_BSC, self.window).reshape(x_BSC.shape[0], *grid, -1)
+        return to_first(self.reduce(self.norm(merged_BSC)))

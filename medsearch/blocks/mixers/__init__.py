@@ -1,0 +1,1 @@
+"""Token mixers: x_BCS -> x_BCS, positions exchange information."""

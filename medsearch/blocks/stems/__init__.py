@@ -1,0 +1,1 @@
+"""Stems: image_BCS -> the first, highest-resolution feature map."""

@@ -1,0 +1,269 @@
+"""The command line: verbs to functions.  It parses, prints and decides exit codes, nothing else.
+
+Exit codes: 0 done, 2 wrong input (one message, no traceback), 3 refused (a result did not pass its own checks),
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medsearch import __version__
+from medsearch.core.errors import MedsearchError, RefusedError, UsageError
+
+UNITS = "GB = 10^9 bytes, GiB = 2^30 bytes; times like 20ms, 0.02s, 10m; counts like 5M, 300k"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong the way every other error is said."""
+
+    def error(self, message: str) -> Any:
+        raise UsageError(self.prog, f"{message}.", f"See: {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # torch's profiler otherwise writes a line whenever memory is measured
+    try:
+        options = _parser().parse_args(arguments)
+        options.command = shlex.join(["medsearch", *arguments])
+        return int(options.verb(options) or 0)
+    except MedsearchError as problem:
+        print(f"medsearch: {problem}", file=sys.stderr)
+        return 3 if isinstance(problem, RefusedError) else 2
+    except KeyboardInterrupt:
+        print("medsearch: interrupted; what was finished is kept.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="medsearch",
+        description="Find, shrink and export the network that fits your medical images and your machine.",
+        epilog=f"Units: {UNITS}.",
+    )
+    parser.add_argument("--version", action="version", version=f"medsearch {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
+    for add in (_add_search, _add_compress, _add_export, _add_bench, _add_report, _add_data, _add_spaces, _add_doctor):
+        add(verbs)
+    return parser
+
+
+def _add_search(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "search",
+        help="search networks under hard budgets, train and deliver the best",
+        description="Search a space of networks on a data set; nothing over budget is trained, nothing over is delivered.",
+        epilog=f"Units: {UNITS}.",
+    )
+    verb.add_argument(
+        "--data", help="an .npz file, a folder of classes, or an embedded set (default: embedded brain2d)"
+    )
+    verb.add_argument("--task", help="classification, segmentation or denoising, where the data leaves it open")
+    verb.add_argument("--space", help="name or file of a search space (default: by the data's dimensions)")
+    verb.add_argument("--recipe", help="name or file of a recipe; options on the command line win over it")
+    verb.add_argument("--budget-mem", metavar="1GB", help="peak memory of one training step")
+    verb.add_argument("--budget-latency", metavar="20ms", help="median latency of the ONNX file, batch 1, 1 thread")
+    verb.add_argument("--budget-params", metavar="1M", help="number of parameters")
+    verb.add_argument("--time", metavar="10m", help="time for everything (default 15m, unless --trials is given)")
+    verb.add_argument("--trials", type=int, metavar="N", help="number of trials")
+    verb.add_argument("--finalists", type=int, metavar="N", help="networks trained fully (default 3)")
+    verb.add_argument("--strategy", help="tpe (default), nsga2, evolution or random")
+    verb.add_argument("--epochs-search", type=int, metavar="N", help="epochs of a trial (default: by the time)")
+    verb.add_argument("--epochs", type=int, metavar="N", help="epochs of the full training (default: by the time)")
+    verb.add_argument("--batch", type=int, metavar="N", help="images per training step (default 64 in 2D, 32 in 3D)")
+    verb.add_argument("--precision", choices=["fp32", "bf16"], help="of training (default: whichever is faster here)")
+    verb.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: one per processor)")
+    verb.add_argument("--seed", type=int, metavar="N", help="of everything random (default 0)")
+    verb.add_argument("--compress", action="store_true", default=None, help="compress the best network at the end")
+    verb.add_argument("-o", "--out", metavar="RUN", help="folder of the run (default: runs/<data>-<date>)")
+    verb.add_argument("--resume", metavar="RUN", help="go on with an interrupted search")
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_search)
+
+
+def _add_compress(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "compress",
+        help="prune and quantize a model.pt to an ONNX file that is measured to be smaller, faster and as good",
+        description="Prune, distil and quantize; what is slower, larger or worse than allowed is refused (exit code 3).",
+    )
+    verb.add_argument("model", help="a model.pt")
+    verb.add_argument("--data", help="the data to prune, distil and judge by (default: what the model was trained on)")
+    verb.add_argument("--keep-macs", type=float, default=0.7, metavar="0.7", help="share of multiply-adds to keep")
+    verb.add_argument("--max-drop", type=float, default=1.0, metavar="1.0", help="points of the metric it may lose")
+    verb.add_argument("--epochs", type=int, metavar="N", help="epochs of distillation")
+    verb.add_argument("-o", "--out", metavar="DIR", help="where the files go (default: compressed/ beside the model)")
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_compress)
+
+
+def _add_export(verbs: Any) -> None:
+    verb = verbs.add_parser("export", help="write a model.pt as one plain Python file, or as ONNX")
+    verb.add_argument("model", help="a model.pt")
+    verb.add_argument("-o", "--out", required=True, metavar="FILE", help="backbone.py or model.onnx")
+    verb.set_defaults(verb=_export)
+
+
+def _add_bench(verbs: Any) -> None:
+    verb = verbs.add_parser("bench", help="latency and size of ONNX files side by side, as ratios in one process")
+    verb.add_argument("files", nargs="+", help="ONNX files or model.pt; the first is what the others are compared with")
+    verb.add_argument("--threads", type=int, default=1)
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_bench)
+
+
+def _add_report(verbs: Any) -> None:
+    verb = verbs.add_parser("report", help="print the report of a finished search and write its page again")
+    verb.add_argument("run", help="folder of the run")
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_report)
+
+
+def _add_data(verbs: Any) -> None:
+    verb = verbs.add_parser("data", help="check a data set: balance, leaks between splits, unreadable files")
+    verb.add_argument("action", choices=["check"])
+    verb.add_argument("source", nargs="?", help="as for search --data")
+    verb.add_argument("--task", help="where the data leaves it open")
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_data)
+
+
+def _add_spaces(verbs: Any) -> None:
+    verb = verbs.add_parser("spaces", help="list, show or count search spaces")
+    verb.add_argument("action", choices=["list", "show", "count"])
+    verb.add_argument("name", nargs="?", help="name or file of a space")
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_spaces)
+
+
+def _add_doctor(verbs: Any) -> None:
+    verb = verbs.add_parser("doctor", help="what this machine has, and how well costs are predicted on it")
+    verb.add_argument("--predictions", type=int, metavar="N", help="predict and measure N random networks of --space")
+    verb.add_argument("--space", help="name or file of a space (default: hybrid2d-tiny)")
+    verb.add_argument("--data", help="the data whose image size counts (default: embedded)")
+    verb.add_argument("-o", "--out", metavar="CSV", help="append a row per network; those already there are kept")
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_doctor)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from medsearch.run import Run
+    from medsearch.verbs.options import run_folder, settings_of, with_more
+
+    if options.resume:
+        run, settings, command = Run.resume(Path(options.resume))
+        settings = with_more(settings, options)
+    else:
+        settings = settings_of(options)
+        command = options.command
+        run = Run.create(run_folder(options.out, settings), settings, command)
+    from medsearch.verbs.search import search
+
+    results = search(run, settings, command)
+    if options.json:
+        print(json.dumps(results))
+        return
+    from medsearch.report.terminal import front_table
+
+    _print(front_table(results))
+    print(f"Report: {run.folder / 'report.md'}")
+
+
+def _compress(options: argparse.Namespace) -> None:
+    from medsearch.verbs.compress import compress_file
+
+    results = compress_file(
+        Path(options.model),
+        data=options.data,
+        keep_macs=options.keep_macs,
+        max_drop=options.max_drop,
+        epochs=options.epochs,
+        out=Path(options.out) if options.out else None,
+    )
+    if options.json:
+        print(json.dumps(results))
+        return
+    from medsearch.report.terminal import compression_table
+
+    _print(compression_table(results))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from medsearch.verbs.export import export_file
+
+    print(export_file(Path(options.model), Path(options.out)))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from medsearch.verbs.bench import bench
+
+    _show(bench([Path(file) for file in options.files], threads=options.threads), options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from medsearch.verbs.report import read_results
+
+    results = read_results(Path(options.run))
+    if options.json:
+        print(json.dumps(results))
+        return
+    from medsearch.report.page import write_report
+    from medsearch.report.terminal import front_table
+
+    _print(front_table(results))
+    print(f"Report: {write_report(results, Path(options.run))}")
+
+
+def _data(options: argparse.Namespace) -> int:
+    from medsearch.verbs.data import check_data
+
+    rows = check_data(options.source, task=options.task)
+    _show(rows, options)
+    return 3 if any(row.get("level") == "error" for row in rows) else 0
+
+
+def _spaces(options: argparse.Namespace) -> None:
+    from medsearch.verbs.spaces import spaces
+
+    _show(spaces(options.action, options.name), options)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from medsearch.verbs.doctor import doctor
+
+    rows = doctor(
+        predictions=options.predictions,
+        space=options.space,
+        data=options.data,
+        out=Path(options.out) if options.out else None,
+    )
+    _show(rows, options)
+
+
+def _show(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    if options.json:
+        print(json.dumps(rows))
+        return
+    from medsearch.report.rows import table
+
+    _print(table(rows))
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console().print(renderable)

@@ -1,0 +1,1 @@
+"""Errors, units, registries, checked configuration: what every room stands on.  Imports no other room."""

@@ -1,0 +1,70 @@
+"""A table of named parts that fills itself: every module of one package is imported on first look-up."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from medsearch.core.errors import SpaceError, suggest
+
+
+class Registry(Mapping[str, type]):
+    """Names to classes of one kind, for example the token mixers.
+
+    A part registers itself with a decorator in its own file; nothing else mentions it.
+
+    Args:
+        kind: how the parts are called in messages, for example ``"token mixer"``.
+        package: the package whose modules are imported on first look-up.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind, self.package = kind, package
+        self._parts: dict[str, type] = {}
+        self._loaded = False
+
+    def add(self, name: str) -> Callable[[type], type]:
+        """Class decorator: make the class known under ``name``; two classes under one name are refused."""
+
+        def register(part: type) -> type:
+            if name in self._parts:
+                other = self._parts[name]
+                raise ValueError(f"{self.kind} '{name}' is defined twice: {other.__module__} and {part.__module__}")
+            self._parts[name] = part
+            return part
+
+        return register
+
+    def _load(self) -> dict[str, type]:
+        if not self._loaded:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+            self._loaded = True
+        return self._parts
+
+    def __getitem__(self, name: str) -> type:
+        return self._load()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._load()))
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def find(self, name: str, *, where: str) -> type:
+        """Like ``registry[name]``, with an error for people that says where the name was seen."""
+        if name not in self:
+            raise SpaceError(where, f"unknown {self.kind} '{name}'.", suggest(name, self))
+        return self[name]
+
+    def knobs(self, name: str) -> dict[str, Any]:
+        """The keyword arguments a space may set on part ``name``, with their defaults.
+
+        What the network fixes itself (the positional ``dim`` and the keywords without a default) is not a knob.
+        """
+        parameters = inspect.signature(self[name]).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}

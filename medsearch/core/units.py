@@ -1,0 +1,62 @@
+"""Quantities as people write them: ``1GB``, ``20ms``, ``5M``.  GB = 10^9 bytes, GiB = 2^30 bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from medsearch.core.errors import BudgetError
+
+_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Z]*)\s*")
+
+
+def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, example: str, where: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    number, unit = (float(match[1]), match[2].lower()) if match else (math.nan, "")
+    if match is None or unit not in units:
+        known = ", ".join(unit for unit in units if unit)
+        raise BudgetError(where, f"expected {what}, got '{text}'.", f"Write it like {example}; units: {known}.")
+    if not math.isfinite(number) or number <= 0:
+        raise BudgetError(where, f"expected {what} above zero, got '{text}'.", f"Write it like {example}.")
+    return number * units[unit]
+
+
+def parse_bytes(text: str, *, where: str = "size") -> int:
+    """Bytes of ``1GB`` (10^9), ``1GiB`` (2^30), ``512MB``, ``0.5 gb``; BudgetError for anything else."""
+    return round(_parse(text, _BYTES, "an amount of memory", "1GB or 512MiB", where))
+
+
+def parse_seconds(text: str, *, where: str = "time") -> float:
+    """Seconds of ``20ms``, ``0.02s``, ``10m``, ``1.5h``; BudgetError for anything else."""
+    return _parse(text, _SECONDS, "a time", "20ms or 10m", where)
+
+
+def parse_count(text: str, *, where: str = "count") -> int:
+    """A whole number from ``5M``, ``1.2G``, ``300k`` or ``1000``; BudgetError for anything else."""
+    return round(_parse(text, _COUNTS, "a count", "5M or 300k", where))
+
+
+def format_bytes(count: float) -> str:
+    """``1.25 GB`` - decimal units, three digits."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def format_count(count: float) -> str:
+    """``1.25 M`` - three digits."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(count) >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """``20 ms``, ``3.2 s``, ``4 min 05 s``."""
+    if seconds >= 60:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

@@ -1,0 +1,68 @@
+"""Whole networks measured against their predictions: what corrects a cost model, and what says how wrong it is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from medsearch.measure.cost import Correction, CostModel
+from medsearch.spaces import Genotype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one whole network took: peak bytes of a training step, and milliseconds of its ONNX file."""
+
+    memory: float
+    latency: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """How far predictions were from measurements, in percent of the measured value, over so many networks."""
+
+    networks: int
+    median_error_percent: float
+    p95_error_percent: float
+    largest_error_percent: float
+
+    @classmethod
+    def of(cls, predicted: Sequence[float], measured: Sequence[float]) -> Accuracy:
+        """Summarise the absolute errors of pairs."""
+        errors = sorted(abs(p / m - 1) * 100 for p, m in zip(predicted, measured, strict=True))
+        at_95 = errors[min(len(errors) - 1, round(0.95 * (len(errors) - 1)))]
+        return cls(
+            networks=len(errors),
+            median_error_percent=statistics.median(errors),
+            p95_error_percent=at_95,
+            largest_error_percent=errors[-1],
+        )
+
+
+def calibrate(
+    cost: CostModel, genotypes: Sequence[Genotype], measure: Callable[[Genotype], Measured]
+) -> dict[str, Accuracy]:
+    """Measure ``genotypes`` as whole networks and correct ``cost`` by them.
+
+    Returns the error that each network shows when the correction is fitted to all the others, so that no network is judged by
+    a correction that has seen it.
+    """
+    sums = [cost.sums(genotype) for genotype in genotypes]
+    real = [measure(genotype) for genotype in genotypes]
+    columns = {
+        "memory": ([memory for memory, _ in sums], [found.memory for found in real]),
+        "latency": ([latency for _, latency in sums], [found.latency for found in real]),
+    }
+    corrections = {name: Correction.fit(*pair) for name, pair in columns.items()}
+    cost.correct(memory=corrections["memory"], latency=corrections["latency"])
+    return {name: _left_out(*pair) for name, pair in columns.items()}
+
+
+def _left_out(sums: Sequence[float], measured: Sequence[float]) -> Accuracy:
+    predicted = []
+    for i, value in enumerate(sums):
+        others = [j for j in range(len(sums)) if j != i] or [i]
+        fitted = Correction.fit([sums[j] for j in others], [measured[j] for j in others])
+        predicted.append(fitted.factor * value)
+    return Accuracy.of(predicted, measured)

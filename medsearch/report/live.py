@@ -1,0 +1,128 @@
+"""A search as it runs: a calm live view in a terminal, one plain line per event anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from medsearch.report.frame import KEPT, Moment, best_line, by_latency, cells, clock_text, frame, hint, progress_text
+from medsearch.report.networks import Data, number
+
+_QUIET_SECONDS = 30.0
+# An output that is gone: rich turns a pipe whose reader has left into SystemExit, which must not end a search.
+_NOBODY_READS = (OSError, ValueError, SystemExit)
+
+
+class LiveSearch:
+    """Shows a search while it runs; a reader who stops looking loses nothing, because the run directory has it all.
+
+    In a terminal the view is redrawn four times a second and cleared at the end.  Elsewhere (a pipe, CI, a log) every
+    event is one line, and progress is said at most every half minute.  Output that nobody takes any more is dropped.
+
+    Args:
+        name: what is searched, for the headline.
+        seconds: the time the search may take; None if the number of trials limits it.
+        resume: the command that continues the search after Ctrl-C.
+        console: where to draw; standard output if None.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        seconds: float | None = None,
+        resume: str = "",
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._moment = Moment(name=name, seconds=seconds, resume=resume)
+        self._console = console or Console()
+        self._clock, self._start = clock, clock()
+        self._said = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> LiveSearch:
+        self._start = self._clock()
+        console = self._console
+        if console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf"):
+            self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4, transient=True)
+            with suppress(*_NOBODY_READS):
+                self._live.start()
+        else:
+            self._print(f"{self._moment.name}. {hint(self._moment)}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            with suppress(*_NOBODY_READS):
+                self._live.stop()
+        self._live = None
+        self._print(f"{best_line(self._moment)}; {clock_text(self._elapsed())} in all")
+
+    def phase(self, name: str) -> None:
+        """A new part of the work begins, for example ``measuring this machine``."""
+        self._moment = replace(self._moment, phase=name, progress=None)
+        self._said = self._elapsed()
+        self._event(name)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """``done`` of ``total`` things, for example blocks; a total of 0 is one not known."""
+        self._moment = replace(self._moment, progress=(done, total, what))
+        now = self._elapsed()
+        if done == total or now - self._said >= _QUIET_SECONDS:
+            self._said = now
+            self._event(f"{self._moment.phase}: {progress_text((done, total, what))}")
+
+    def trial(self, row: Data) -> None:
+        """A trial ended, well or not; ``row`` is its entry in the results."""
+        moment = self._moment
+        best = row if _better(row, moment.best) else moment.best
+        self._moment = replace(moment, count=moment.count + 1, trials=(*moment.trials, row)[-KEPT:], best=best)
+        place, mixers, error, latency, memory, parameters = cells(row)
+        costs = f"{latency}, {memory}, {parameters} parameters"
+        self._event(f"trial {place} {row.get('id')}: error {error}, {costs}, {mixers}, {row.get('state')}")
+
+    def front(self, rows: Sequence[Data]) -> None:
+        """The best trade-offs so far, as entries of the results."""
+        self._moment = replace(self._moment, front=by_latency(rows))
+        ids = ", ".join(str(row.get("id")) for row in self._moment.front)
+        self._event(f"front of {len(rows)}: {ids}")
+
+    def note(self, message: str) -> None:
+        """Something worth reading later as well: it stays above the view."""
+        self._print(message)
+
+    def _view(self) -> RenderableType:
+        width, height = self._console.size
+        return frame(self._moment, elapsed=self._elapsed(), width=width, height=height)
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._start
+
+    def _event(self, line: str) -> None:
+        """A line where there is no view to show it."""
+        if self._live is None:
+            self._print(f"[{clock_text(self._elapsed())}] {line}")
+
+    def _print(self, line: str) -> None:
+        encoding = self._console.encoding
+        known = line.encode(encoding, "replace").decode(encoding)
+        with suppress(*_NOBODY_READS):
+            self._console.print(known, soft_wrap=True, markup=False, highlight=False, emoji=False)
+
+
+def _better(row: Data, best: Data | None) -> bool:
+    """Whether a complete trial has a smaller error than the best so far."""
+    error = number(row.get("error"))
+    if row.get("state") != "complete" or error is None:
+        return False
+    return best is None or error < best["error"]

@@ -1,0 +1,215 @@
+"""What a search's results say about each network, worked out once for the terminal, the page and the plot.
+
+Everything here reads the plain data of ``results.json``; a value that is missing, null or not finite is None, in text a
+dash.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from medsearch.core.units import format_bytes, format_count
+
+Data = Mapping[str, Any]
+
+DASH = "–"
+METRICS = {"accuracy": "accuracy", "auc": "AUC", "dice": "Dice", "psnr": "PSNR"}
+QUANTITIES = {"memory": "memory_bytes", "latency": "latency_ms", "parameters": "parameters", "macs": "macs"}
+
+
+def number(value: Any) -> float | None:
+    """``value`` if it is a finite number."""
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if real and math.isfinite(value) else None
+
+
+def text(value: Any, form: Callable[[float], str] = "{:.3g}".format) -> str:
+    """A number in its form, or a dash."""
+    known = number(value)
+    return DASH if known is None else form(known)
+
+
+def milliseconds(value: float) -> str:
+    """``0.95 ms``, three digits, and no powers of ten for the slow ones."""
+    return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
+
+
+def percent(value: float) -> str:
+    """``3.1 %``, from a percentage."""
+    return f"{value:.1f} %" if abs(value) < 10 else f"{value:.0f} %"
+
+
+FORMS: dict[str, Callable[[float], str]] = {
+    "memory": format_bytes,
+    "latency": milliseconds,
+    "parameters": format_count,
+    "macs": format_count,
+}
+
+
+def quantity(network: Data, name: str, how: str) -> float | None:
+    """``memory``, ``latency`` or a count of a network, ``predicted``, ``measured`` or its ``low`` or ``high`` end."""
+    value = network.get(QUANTITIES.get(name, name))
+    return number(value.get(how)) if isinstance(value, Mapping) else number(value)
+
+
+def best_known(network: Data, name: str) -> float | None:
+    """The measured value where there is one, else the predicted one."""
+    measured = quantity(network, name, "measured")
+    return quantity(network, name, "predicted") if measured is None else measured
+
+
+def pair(network: Data, name: str) -> str:
+    """``812 → 830 MB``: predicted, then measured."""
+    before, after = (text(quantity(network, name, how), FORMS[name]) for how in ("predicted", "measured"))
+    if before == after == DASH:
+        return DASH
+    value, _, unit = before.partition(" ")
+    return f"{value if after.endswith(' ' + unit) else before} → {after}"
+
+
+def delivered(results: Data) -> list[Data]:
+    """The delivered networks, the fastest first; their places in this list number them everywhere."""
+    return sorted(results.get("delivered") or [], key=lambda network: or_last(best_known(network, "latency")))
+
+
+def or_last(value: float | None) -> float:
+    """The value for sorting; what is unknown comes last."""
+    return math.inf if value is None else value
+
+
+def best(results: Data) -> Data | None:
+    """The delivered network marked as best."""
+    return next((network for network in delivered(results) if network.get("best")), None)
+
+
+def budgets(results: Data) -> list[Data]:
+    """The hard limits of the search."""
+    return list(results.get("budgets") or [])
+
+
+def limit(results: Data, name: str) -> float | None:
+    """The limit called ``name``, in bytes, ms or a count."""
+    return next((number(budget.get("limit")) for budget in budgets(results) if budget.get("name") == name), None)
+
+
+def limit_text(budget: Data) -> str:
+    """``memory ≤ 1 GB``."""
+    name = budget.get("name", "")
+    form = FORMS.get(name, lambda value: f"{value:g} {budget.get('unit') or ''}".rstrip())
+    return f"{name} ≤ {text(budget.get('limit'), form)}"
+
+
+def budget_text(budget: Data) -> str:
+    """``memory ≤ 1 GB (one training step, batch 64, bf16)``."""
+    conditions = budget.get("conditions")
+    return limit_text(budget) + (f" ({conditions})" if conditions else "")
+
+
+def share(network: Data, name: str, results: Data) -> str:
+    """``83 % of 1 GB``: how much of the limit is used; empty without a limit."""
+    used, most = best_known(network, name), limit(results, name)
+    if used is None or not most:
+        return ""
+    return f"{percent(100 * used / most)} of {FORMS[name](most)}"
+
+
+def over(network: Data, results: Data) -> list[str]:
+    """The budgets a network breaks, by the numbers themselves and not only by its own word."""
+    names = []
+    for budget in budgets(results):
+        used, most = best_known(network, budget.get("name", "")), number(budget.get("limit"))
+        if used is not None and most is not None and used > most:
+            names.append(budget["name"])
+    return names or ([] if network.get("within_budget", True) else ["a budget"])
+
+
+def verdict(network: Data, results: Data) -> str:
+    """``fits``, ``fits (latency predicted)``, ``over: memory`` or ``unknown: memory``."""
+    if broken := over(network, results):
+        return f"over: {', '.join(broken)}"
+    names = [name for budget in budgets(results) if (name := budget.get("name", "")) in QUANTITIES]
+    if unknown := [name for name in names if best_known(network, name) is None]:
+        return f"unknown: {', '.join(unknown)}"
+    guessed = [name for name in names if quantity(network, name, "measured") is None]
+    return f"fits ({', '.join(guessed)} predicted)" if guessed else "fits"
+
+
+def outcome(results: Data) -> str:
+    """``0 of 4 delivered over budget``."""
+    verdicts = [verdict(network, results) for network in delivered(results)]
+    if not verdicts:
+        return "no network was delivered"
+    if not budgets(results):
+        return f"{len(verdicts)} delivered, no budget was set"
+    broken, unknown = (sum(said.startswith(word) for said in verdicts) for word in ("over", "unknown"))
+    return f"{broken} of {len(verdicts)} delivered over budget" + (f", {unknown} unknown" if unknown else "")
+
+
+def metric_name(results: Data) -> str:
+    """The metric that decides, as people write it."""
+    primary = results.get("primary") or "score"
+    return METRICS.get(primary, primary)
+
+
+def score(results: Data, scores: Data | None) -> str:
+    """The metric that decides, ``0.921`` or ``31.2 dB``."""
+    primary = results.get("primary") or ""
+    return text((scores or {}).get(primary), metric_form(primary))
+
+
+def metric_form(metric: str) -> Callable[[float], str]:
+    """Decibels with one digit, fractions with three."""
+    return "{:.1f} dB".format if metric == "psnr" else "{:.3f}".format
+
+
+def error(results: Data, network: Data) -> float | None:
+    """The validation error of a trial or a delivered network: what the deciding metric lacks to 1, or 10^(-PSNR/20)."""
+    scores = network.get("validation") or network.get("metrics") or {}
+    value = number(scores.get(results.get("primary")))
+    if value is None:
+        return number(network.get("error"))
+    return 10 ** (-value / 20) if results.get("primary") == "psnr" else 1 - value
+
+
+def error_name(results: Data) -> str:
+    """What :func:`error` and the errors of the trials are."""
+    return "RMS error / intensity range" if results.get("primary") == "psnr" else f"1 − {metric_name(results)}"
+
+
+def prediction_text(results: Data, name: str) -> str:
+    """``median error 3.1 %, 95th percentile 9.0 %, largest 12 % over 18 networks``; empty if nothing was compared."""
+    found = (results.get("prediction") or {}).get(name) or {}
+    if not found.get("networks"):
+        return ""
+    keys = {"median error": "median_error_percent", "95th percentile": "p95_error_percent"}
+    parts = [f"{what} {text(found.get(key), percent)}" for what, key in keys.items()]
+    networks = f"{found['networks']} network" + ("s" if found["networks"] != 1 else "")
+    return f"{', '.join(parts)}, largest {text(found.get('largest_error_percent'), percent)} over {networks}"
+
+
+def compression_rows(results: Data) -> list[tuple[str, str, str, str]]:
+    """Size, latency and every metric of a compressed network: what, before, after, and how it changed."""
+    before, after = (results.get(form) or {} for form in ("float", "int8"))
+    rows = []
+    for name, key, ratio in (("size", "bytes", "size_ratio"), ("latency", "latency_ms", "ratio")):
+        form: Callable[[float], str] = format_bytes if key == "bytes" else milliseconds
+        rows.append((name, text(before.get(key), form), text(after.get(key), form), _times(results, ratio)))
+    old, new = (form.get("metrics") or {} for form in (before, after))
+    for metric in dict.fromkeys([*old, *new]):
+        was, now = number(old.get(metric)), number(new.get(metric))
+        change = DASH if was is None or now is None else f"{now - was:+.3f}"
+        form = metric_form(metric)
+        rows.append((METRICS.get(metric, metric), text(was, form), text(now, form), change))
+    return rows
+
+
+def _times(results: Data, ratio: str) -> str:
+    """``3.8x smaller`` or ``1.4x faster``; below 1 it says larger or slower, so that nobody has to invert it."""
+    value = number(results.get(ratio))
+    if not value:
+        return DASH
+    better, worse = ("smaller", "larger") if ratio == "size_ratio" else ("faster", "slower")
+    return f"{value:.2f}x {better}" if value >= 1 else f"{1 / value:.2f}x {worse}"

@@ -1,0 +1,19 @@
+"""Space, budget and evaluator to a front of genotypes.  Nothing here builds a model: evaluators are handed in."""
+
+from medsearch.search.front import choose, front
+from medsearch.search.loop import Evaluation, Evaluator, Search, Tally
+from medsearch.search.store import Store
+from medsearch.search.strategy import STRATEGIES, Strategy, Trial
+
+__all__ = [
+    "STRATEGIES",
+    "Evaluation",
+    "Evaluator",
+    "Search",
+    "Store",
+    "Strategy",
+    "Tally",
+    "Trial",
+    "choose",
+    "front",
+]

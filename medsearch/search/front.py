@@ -1,0 +1,63 @@
+"""Who is on the front, and whom to deliver from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medsearch.search.strategy import Trial
+
+
+def dominates(one: Trial, other: Trial) -> bool:
+    """Whether ``one`` is nowhere worse and somewhere better than ``other``, in error, latency and memory."""
+    if one.objectives is None or other.objectives is None:
+        return False
+    pairs = list(zip(one.objectives, other.objectives, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def front(trials: Sequence[Trial]) -> list[Trial]:
+    """The complete trials that no other dominates, best error first."""
+    finished = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
+    free = [one for one in finished if not any(dominates(other, one) for other in finished)]
+    return sorted(free, key=_objectives)
+
+
+def choose(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """``count`` trials worth training fully: the best error, then those that differ most at the least cost in error.
+
+    After the best comes, one at a time, the trial with the highest gain: mixer families not chosen yet and stages with
+    another mixer, and how much faster it is, against how much error it adds relative to the best.  Trials off the front are
+    candidates too (a family may be a hair behind), but only if the front has too few.
+    """
+    on_front = front(trials)
+    rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
+    spare = sorted((trial for trial in rest if trial not in on_front), key=_objectives)
+    chosen = on_front[:1]
+    pool = on_front[1:] + spare[: max(0, count - len(on_front))]
+    while pool and len(chosen) < count:
+        best = max(pool, key=lambda trial: _worth(trial, chosen))
+        chosen.append(best)
+        pool.remove(best)
+    return chosen
+
+
+def _objectives(trial: Trial) -> tuple[float, float, float]:
+    assert trial.objectives is not None
+    return trial.objectives
+
+
+def _worth(trial: Trial, chosen: Sequence[Trial]) -> float:
+    error, latency, _ = _objectives(trial)
+    best_error, best_latency, _ = _objectives(chosen[0])
+    known = {name for other in chosen for name in _families(other)}
+    new = len(_families(trial) - known)
+    differing = min(
+        sum(a != b for a, b in zip(trial.genotype.mixers, other.genotype.mixers, strict=True)) for other in chosen
+    )
+    faster = max(0.0, 1 - latency / best_latency)
+    penalty = (error - best_error) / max(best_error, 1e-9)
+    return 0.3 * new + 0.1 * differing + 0.5 * faster - 2.0 * penalty
+
+
+def _families(trial: Trial) -> set[str]:
+    return {block.mixer.name for stage in trial.genotype.stages for block in stage.blocks}

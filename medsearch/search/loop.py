@@ -1,0 +1,172 @@
+"""The search itself: propose, make it fit, try it, write it down, again - on as many workers as there are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+from medsearch.core.errors import MedsearchError
+from medsearch.measure.budget import Budget, Costs
+from medsearch.search.anchors import anchors
+from medsearch.search.store import Store
+from medsearch.search.strategy import Strategy, Trial
+from medsearch.spaces import Genotype, Space
+
+ATTEMPTS = 30
+"""Proposals drawn for one trial before the search gives up on finding a new network that fits."""
+
+
+class Evaluation(Protocol):
+    """What trying a genotype showed.
+
+    ``error`` and ``metrics`` are of the validation split, smaller errors are better; ``curve`` is the error after each
+    evaluated epoch, ``stopped`` whether training ended early because the curve was above its bounds, ``seconds`` the time it
+    took.
+    """
+
+    error: float
+    metrics: dict[str, float]
+    curve: tuple[float, ...]
+    stopped: bool
+    seconds: float
+
+
+class Evaluator(Protocol):
+    """Tries a genotype; stops where the error after epoch i is above ``bounds[i]``.  May run in another process."""
+
+    def __call__(self, genotype: Genotype, bounds: tuple[float, ...]) -> Evaluation: ...
+
+
+@dataclass
+class Tally:
+    """How proposals fared before they became trials."""
+
+    drawn: int = 0
+    repaired: int = 0
+    resampled: int = 0
+
+    def to_data(self) -> dict[str, int]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(kw_only=True)
+class Search:
+    """A search of one space under one budget.
+
+    Args:
+        space: where to search.
+        strategy: proposes.
+        cost: predicts costs; nothing is built for it.
+        budget: limits; no genotype over one becomes a trial.
+        evaluate: tries a genotype; handed to ``executor``.
+        executor: runs evaluations.
+        workers: how many evaluations run at once.
+        store: keeps the trials.
+        seed: with one worker, the same seed and evaluator give the same trials.
+        patience: a trial is stopped when this many earlier ones, no dearer than it, were better at the same epoch.
+    """
+
+    space: Space
+    strategy: Strategy
+    cost: Callable[[Genotype], Costs]
+    budget: Budget
+    evaluate: Evaluator
+    executor: Executor
+    store: Store
+    workers: int = 1
+    seed: int = 0
+    patience: int = 3
+    tally: Tally = field(default_factory=Tally)
+
+    def run(self, *, until: Callable[[Sequence[Trial]], bool]) -> Iterator[Trial]:
+        """Run trials until ``until(all trials)`` says that no more shall begin, or nothing new fits; yields each as it ends."""
+        queue = self.store.recover()
+        first = list(anchors(self.space))
+        running: dict[Future[Evaluation], int] = {}
+        try:
+            while True:
+                while len(running) < self.workers and not until(history := self.store.trials()):
+                    proposal = self._next(history, queue, first)
+                    if proposal is None:
+                        break
+                    number, future = self._begin(proposal, history)
+                    running[future] = number
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    number = running.pop(future)
+                    self._end(number, future)
+                    yield self.store.trials()[number]
+        finally:
+            for future in running:
+                future.cancel()
+
+    def excess(self, genotype: Genotype) -> float:
+        """By how much the prediction's upper bound is over budget, as a share; 0 or less fits."""
+        return self.budget.excess(self.cost(genotype))
+
+    def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
+        counted = [trial for trial in history if trial.state != "failed"]
+        seen = {trial.genotype for trial in counted}
+        while queue:
+            left = queue.pop(0)
+            if left not in seen and self.excess(left) <= 0:
+                return left
+        for attempt in range(ATTEMPTS):
+            seed = hash((self.seed, len(history), attempt)) & 0x7FFFFFFF
+            rng = random.Random(seed)
+            self.tally.drawn += 1
+            if attempt == 0 and len(counted) < len(first):
+                proposal = first[len(counted)]
+            else:
+                proposal = self.strategy(self.space, history, seed)
+            if proposal in seen:
+                proposal = self.space.mutate(proposal, rng)
+            fitting = self.space.repair(proposal, self.excess, rng)
+            if fitting is not None and fitting not in seen:
+                self.tally.repaired += fitting != proposal
+                return fitting
+            self.tally.resampled += 1
+        return None
+
+    def _begin(self, genotype: Genotype, history: Sequence[Trial]) -> tuple[int, Future[Evaluation]]:
+        costs = self.cost(genotype)
+        constraints = {name: getattr(costs, name).high / limit - 1 for name, limit in self.budget.limits().items()}
+        assert all(value <= 0 for value in constraints.values())
+        number = self.store.begin(genotype, {"costs": costs.to_data()}, constraints)
+        return number, self.executor.submit(self.evaluate, genotype, self._bounds(costs, history))
+
+    def _bounds(self, costs: Costs, history: Sequence[Trial]) -> tuple[float, ...]:
+        """Per epoch, the error above which ``patience`` trials that are no dearer were better."""
+        mine = (costs.latency.value, costs.memory.value)
+        curves = [
+            trial.curve
+            for trial in history
+            if trial.objectives and all(a <= b for a, b in zip(trial.objectives[1:], mine, strict=True))
+        ]
+        bounds = []
+        for epoch in range(max(map(len, curves), default=0)):
+            errors = sorted(curve[epoch] for curve in curves if len(curve) > epoch)
+            bounds.append(errors[self.patience - 1] if len(errors) >= self.patience else float("inf"))
+        return tuple(bounds)
+
+    def _end(self, number: int, future: Future[Evaluation]) -> None:
+        try:
+            result = future.result()
+        except MedsearchError as problem:
+            self.store.end(number, state="failed", facts={"reason": str(problem)})
+            return
+        costs = self.store.trials()[number].facts["costs"]
+        self.store.end(
+            number,
+            state="stopped" if result.stopped else "complete",
+            objectives=(result.error, costs["latency"]["value"], costs["memory"]["value"]),
+            metrics=result.metrics,
+            curve=result.curve,
+            facts={"seconds": result.seconds},
+        )

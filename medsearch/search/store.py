@@ -1,0 +1,111 @@
+"""The durable record of a search: an Optuna study, so that Optuna's own tools can read it, and a killed search goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from medsearch.core.errors import MedsearchError, RunError
+from medsearch.search.strategy import Trial
+from medsearch.spaces import Genes, Genotype, Space
+
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+class Store:
+    """Trials on an Optuna storage.
+
+    Args:
+        url: of the storage, for example ``sqlite:///runs/one/study.db``.
+        space: whose genes the trials have.
+        name: of the study.
+    """
+
+    def __init__(self, url: str, space: Space, *, name: str = "search") -> None:
+        self.space = space
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._study = optuna.create_study(
+            directions=["minimize"] * 3,
+            storage=url,
+            study_name=name,
+            load_if_exists=True,
+            sampler=optuna.samplers.RandomSampler(),
+        )
+        self._options = space.genes()
+
+    def begin(self, genotype: Genotype, facts: dict[str, Any], constraints: dict[str, float]) -> int:
+        """Note that ``genotype`` is being tried; returns the trial's number.
+
+        Args:
+            genotype: of the space.
+            facts: plain data kept with the trial.
+            constraints: 0 or less where a limit is kept.
+        """
+        genes = self.space.encode(genotype)
+        self._study.enqueue_trial(genes, skip_if_exists=False)
+        trial = self._study.ask()
+        for gene in genes:
+            trial.suggest_categorical(gene, tuple(self._options[gene]))
+        for name, value in constraints.items():
+            trial.set_constraint(name, value)
+        trial.set_user_attr("genotype", genotype.to_data())
+        trial.set_user_attr("facts", facts)
+        return trial.number
+
+    def end(
+        self,
+        number: int,
+        *,
+        state: str,
+        objectives: tuple[float, float, float] | None = None,
+        metrics: dict[str, float] | None = None,
+        curve: tuple[float, ...] = (),
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Note how trial ``number`` ended: ``complete``, ``stopped`` or ``failed``."""
+        storage, key = self._study._storage, self._study.trials[number]._trial_id
+        for name, value in (("metrics", metrics or {}), ("curve", list(curve)), ("objectives", objectives)):
+            storage.set_trial_user_attr(key, name, value)
+        if facts:
+            storage.set_trial_user_attr(key, "facts", {**self._study.trials[number].user_attrs["facts"], **facts})
+        if state == "complete":
+            self._study.tell(number, list(objectives or ()))
+        else:
+            self._study.tell(number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
+
+    def trials(self) -> list[Trial]:
+        """All trials, in the order they began."""
+        return [self._read(trial) for trial in self._study.trials if "genotype" in trial.user_attrs]
+
+    def recover(self) -> list[Genotype]:
+        """Close the trials that a killed process left running, and return their genotypes so that they can be tried again."""
+        left = [trial for trial in self._study.trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+        for trial in left:
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        return [self._read(trial).genotype for trial in left if "genotype" in trial.user_attrs]
+
+    def _read(self, trial: FrozenTrial) -> Trial:
+        noted = trial.user_attrs
+        try:
+            genotype = Genotype.from_data(noted["genotype"], f"trial {trial.number}")
+            genes: Genes = self.space.encode(genotype)
+        except MedsearchError as problem:
+            raise RunError("study", f"trial {trial.number} is not of space '{self.space.name}': {problem}") from problem
+        objectives = noted.get("objectives")
+        return Trial(
+            number=trial.number,
+            genes=genes,
+            genotype=genotype,
+            objectives=tuple(objectives) if objectives else None,
+            metrics=noted.get("metrics", {}),
+            curve=tuple(noted.get("curve", ())),
+            state=_STATES[trial.state],
+            facts=noted.get("facts", {}),
+        )

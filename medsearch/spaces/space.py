@@ -1,0 +1,395 @@
+"""A search space: a genotype with some of its values left open, and the operations of a search on it.
+
+The space is a tree of plain values in which ``{choice: [...]}`` and ``{range: [low, high]}`` (whole numbers, both ends
+included) may stand for any value or part.  A *gene* is one open decision, named by its path
+(``stages.0.mixer``, ``stages.0.mixer.dwconv.kernel``); a gene exists only where the choices above it lead to it, so no gene
+is ever dead.  Nothing here imports torch; whether a part exists and takes a knob is asked of the ``backbones`` room.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medsearch.core.errors import SpaceError, suggest
+from medsearch.spaces.genotype import Genotype, Part
+
+Genes = dict[str, Any]
+Choose = Callable[[str, list[Any]], Any]
+
+_KEYS = {"name", "about", "dims", "stem", "down", "heads", "stages"}
+_STAGE_KEYS = {"dim", "depth", "mixer", "mixers", "channel", "down", "residual", "layer_scale"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Architectures to search among.
+
+    Args:
+        name: how people call it.
+        dims: spatial axes, 2 or 3.
+        tree: the open genotype: ``stem``, ``down``, ``head`` and ``stages``, with choices in it.
+        source: file it was read from, for messages.
+        about: one line on what it is for.
+    """
+
+    name: str
+    dims: int
+    tree: dict[str, Any]
+    source: str
+    about: str = ""
+
+    def express(self, choose: Choose) -> Genotype:
+        """Build the genotype that results from asking ``choose(gene, options)`` for every open decision."""
+        resolved = _resolve(self.tree, "", choose)
+        return Genotype.from_data(_expand(resolved, self.dims), self.source)
+
+    def decode(self, genes: Mapping[str, Any]) -> Genotype:
+        """The genotype of these genes; SpaceError if one is missing or has a value outside the space."""
+
+        def choose(gene: str, options: list[Any]) -> Any:
+            if gene not in genes:
+                raise SpaceError(self.source, f"gene '{gene}' is missing.", f"It is one of {options}.")
+            if genes[gene] not in options:
+                raise SpaceError(self.source, f"gene '{gene}': {genes[gene]!r} is not one of {options}.")
+            return genes[gene]
+
+        return self.express(choose)
+
+    def encode(self, genotype: Genotype) -> Genes:
+        """The genes that lead to ``genotype``; SpaceError if it is not in the space."""
+        genes = _match(self.tree, _contract(genotype, self.tree), "")
+        if genes is None or self.decode(genes) != genotype:
+            raise SpaceError(self.source, f"architecture {genotype.id} is not in space '{self.name}'.")
+        return genes
+
+    def sample(self, rng: random.Random) -> Genotype:
+        """Draw one genotype, uniform over the networks of the space: an option weighs as much as lies below it."""
+        weights = _weights(self.tree, "")
+
+        def choose(gene: str, options: list[Any]) -> Any:
+            return rng.choices(options, weights[gene])[0]
+
+        return self.express(choose)
+
+    def size(self) -> int:
+        """How many different architectures the space holds, exactly."""
+        return _count(self.tree)
+
+    def genes(self) -> dict[str, list[Any]]:
+        """Every gene of the space with its options, conditional ones included."""
+        return dict(_genes(self.tree, ""))
+
+    def mutate(self, genotype: Genotype, rng: random.Random) -> Genotype:
+        """Change one gene at random; genes that appear by the change are drawn at random."""
+        genes = self.encode(genotype)
+        options = self.genes()
+        free = sorted(gene for gene in genes if len(options[gene]) > 1)
+        if not free:
+            return genotype
+        gene = rng.choice(free)
+        value = rng.choice([option for option in options[gene] if option != genes[gene]])
+        return self._with({**genes, gene: value}, rng)
+
+    def crossover(self, one: Genotype, other: Genotype, rng: random.Random) -> Genotype:
+        """Take every gene from one of two parents; a gene that neither has is drawn at random."""
+        first, second = self.encode(one), self.encode(other)
+        mixed = {
+            gene: rng.choice([parent[gene] for parent in (first, second) if gene in parent])
+            for gene in sorted(first | second)
+        }
+        return self._with(mixed, rng)
+
+    def neighbours(self, genotype: Genotype) -> Iterator[Genotype]:
+        """All genotypes one gene away; a gene that appears by the change takes its first option."""
+        genes, options = self.encode(genotype), self.genes()
+        for gene, value in genes.items():
+            for option in options[gene]:
+                if option != value:
+                    yield self._with({**genes, gene: option})
+
+    def repair(self, genotype: Genotype, excess: Callable[[Genotype], float], rng: random.Random) -> Genotype | None:
+        """A genotype near ``genotype`` with ``excess(g) <= 0``, by the fewest single-gene steps a greedy walk finds.
+
+        Each step takes a random feasible neighbour if there is one, else the neighbour with the least excess.
+        None if the walk ends in a place where no neighbour is better.
+        """
+        current = excess(genotype)
+        while current > 0:
+            scored = [(excess(neighbour), neighbour) for neighbour in self.neighbours(genotype)]
+            feasible = [neighbour for value, neighbour in scored if value <= 0]
+            if feasible:
+                return rng.choice(feasible)
+            best = min(scored, key=lambda pair: pair[0], default=(current, genotype))
+            if best[0] >= current:
+                return None
+            current, genotype = best
+        return genotype
+
+    def minimise(self, value: Callable[[Genotype], float]) -> Genotype:
+        """A genotype of which no single-gene change has a smaller ``value``: the smallest, where genes add up."""
+        best = self.first()
+        least = value(best)
+        while True:
+            candidate = min(self.neighbours(best), key=value, default=best)
+            if value(candidate) >= least:
+                return best
+            best, least = candidate, value(candidate)
+
+    def first(self) -> Genotype:
+        """The genotype whose every gene takes its first option."""
+        return self._with({})
+
+    def reach(self, gene: str, option: Any) -> Genotype:
+        """A genotype in which ``gene`` exists and has this option; all other genes take their first one."""
+        genes: Genes = {gene: option}
+        for above, options in self.genes().items():
+            for label in options:
+                if gene.startswith(f"{above}.{str(label).split('(')[0]}."):
+                    genes[above] = label
+        return self._with(genes)
+
+    def _with(self, genes: Genes, rng: random.Random | None = None) -> Genotype:
+        def choose(gene: str, options: list[Any]) -> Any:
+            if gene in genes and genes[gene] in options:
+                return genes[gene]
+            return rng.choice(options) if rng else options[0]
+
+        return self.express(choose)
+
+
+def read_space(data: Any, source: str, *, task: str = "classification") -> Space:
+    """Check the shape of a space read from YAML and bind it to a task's head.
+
+    Raises:
+        SpaceError: naming the file, the path within it, what was seen and what is legal there.
+    """
+    if not isinstance(data, dict):
+        raise SpaceError(source, f"expected a space with the keys {', '.join(sorted(_KEYS))}, got {data!r}.")
+    for key in sorted(set(map(str, data)) - _KEYS):
+        raise SpaceError(source, f"unknown key '{key}'.", suggest(key, _KEYS))
+    for key in sorted({"name", "dims", "stem", "heads", "stages"} - set(data)):
+        raise SpaceError(source, f"'{key}' is missing.")
+    if data["dims"] not in (2, 3) or isinstance(data["dims"], bool):
+        raise SpaceError(f"{source}: dims", f"expected 2 or 3, got {data['dims']!r}.")
+    heads = data["heads"]
+    if not isinstance(heads, dict) or not heads:
+        raise SpaceError(f"{source}: heads", f"expected a head per task, got {heads!r}.")
+    if task not in heads:
+        raise SpaceError(f"{source}: heads", f"no head for task '{task}'.", f"Tasks here: {', '.join(sorted(heads))}.")
+    if not isinstance(data["stages"], list) or not data["stages"]:
+        raise SpaceError(f"{source}: stages", f"expected a list of stages, got {data['stages']!r}.")
+    down = data.get("down", {"name": "conv3s2"})
+    stages = [_read_stage(stage, f"{source}: stages[{i}]", down, i) for i, stage in enumerate(data["stages"])]
+    tree = {"stem": _read_part(data["stem"], f"{source}: stem"), "stages": stages}
+    tree["head"] = _read_part(heads[task], f"{source}: heads.{task}")
+    _check_options(tree, f"{source}: ")
+    return Space(name=str(data["name"]), dims=data["dims"], tree=tree, source=source, about=str(data.get("about", "")))
+
+
+def _read_stage(stage: Any, where: str, down: Any, index: int) -> dict[str, Any]:
+    if not isinstance(stage, dict):
+        raise SpaceError(where, f"expected a stage with the keys {', '.join(sorted(_STAGE_KEYS))}, got {stage!r}.")
+    for key in sorted(set(map(str, stage)) - _STAGE_KEYS):
+        raise SpaceError(where, f"unknown key '{key}'.", suggest(key, _STAGE_KEYS))
+    for key in sorted({"dim", "channel"} - set(stage)):
+        raise SpaceError(where, f"'{key}' is missing.")
+    if ("mixer" in stage) == ("mixers" in stage):
+        raise SpaceError(where, "expected either 'mixer' or 'mixers' (a cycle of them).")
+    mixers = stage["mixers"] if "mixers" in stage else [stage["mixer"]]
+    if not isinstance(mixers, list) or not mixers:
+        raise SpaceError(f"{where}.mixers", f"expected a list of mixers, got {mixers!r}.")
+    for key in ("dim", "depth"):
+        for value in _leaves(stage.get(key, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SpaceError(f"{where}.{key}", f"expected a whole number, at least 1, got {value!r}.")
+    name = "mixer" if len(mixers) == 1 else "mixers"
+    read = [_read_part(mixer, f"{where}.{name}") for mixer in mixers]
+    return {
+        "dim": stage["dim"],
+        "depth": stage.get("depth", 1),
+        name: read[0] if len(read) == 1 else read,
+        "channel": _read_part(stage["channel"], f"{where}.channel"),
+        "down": None if index == 0 else _read_part(stage.get("down", down), f"{where}.down"),
+        "residual": stage.get("residual", "each"),
+        "layer_scale": stage.get("layer_scale"),
+    }
+
+
+def _read_part(node: Any, where: str) -> Any:
+    """A part as a name, as name with knobs, or a choice of parts, brought to the form name with knobs."""
+    if isinstance(node, str):
+        return {"name": node}
+    if _is_open(node):
+        options = node.get("choice")
+        if not isinstance(options, list) or not options:
+            raise SpaceError(where, f"expected a choice of parts, got {node!r}.", "Write {choice: [{name: ...}, ...]}.")
+        return {"choice": [_read_part(option, f"{where}.choice[{i}]") for i, option in enumerate(options)]}
+    if not isinstance(node, dict) or not isinstance(node.get("name"), str):
+        raise SpaceError(where, f"expected a part with a name, got {node!r}.", "Write {name: dwconv, kernel: 5}.")
+    return dict(node)
+
+
+def _check_options(node: Any, where: str) -> None:
+    """Refuse choices that are empty, mixed, doubled or wrongly spelt before any is drawn."""
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            _check_options(item, f"{where}[{i}]")
+    elif _is_open(node):
+        _check_open(node, where)
+        for i, option in enumerate(node.get("choice", [])):
+            _check_options(option, f"{where}.choice[{i}]")
+    elif isinstance(node, dict):
+        for key, item in node.items():
+            _check_options(item, f"{where}.{key}" if not where.endswith(" ") else f"{where}{key}")
+
+
+def _check_open(node: dict[str, Any], where: str) -> None:
+    if len(node) != 1:
+        raise SpaceError(where, f"'choice' or 'range' stands alone, got the keys {', '.join(map(str, node))}.")
+    if "range" in node:
+        ends = node["range"]
+        whole = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
+        if not whole or ends[0] > ends[1]:
+            raise SpaceError(where, f"expected range: [low, high] in whole numbers, got {ends!r}.")
+        return
+    options = node["choice"]
+    if not isinstance(options, list) or not options:
+        raise SpaceError(where, f"expected a list of options, got {options!r}.")
+    labels = [_label(option) for option in options]
+    for i, label in enumerate(labels):
+        if label in labels[:i]:
+            raise SpaceError(f"{where}.choice[{i}]", f"option {label!r} is there twice.", "Remove one of them.")
+
+
+def _is_open(node: Any) -> bool:
+    return isinstance(node, dict) and ("choice" in node or "range" in node)
+
+
+def _options(node: dict[str, Any]) -> list[Any]:
+    if "range" in node:
+        low, high = node["range"]
+        return list(range(low, high + 1))
+    return list(node["choice"])
+
+
+def _label(option: Any) -> Any:
+    """What a gene holds for this option: a plain value itself, a part's name with its fixed knobs."""
+    if not isinstance(option, dict):
+        return option
+    fixed = {key: value for key, value in option.items() if key != "name" and not isinstance(value, dict | list)}
+    return str(Part.of(str(option.get("name")), **fixed))
+
+
+def _below(path: str, option: Any) -> str:
+    return f"{path}.{option['name']}" if isinstance(option, dict) else path
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _resolve(node: Any, path: str, choose: Choose) -> Any:
+    if _is_open(node):
+        options = _options(node)
+        labels = [_label(option) for option in options]
+        option = options[labels.index(choose(path, labels))]
+        return _resolve(option, _below(path, option), choose)
+    if isinstance(node, dict):
+        return {key: _resolve(item, _join(path, key), choose) for key, item in node.items()}
+    if isinstance(node, list):
+        return [_resolve(item, _join(path, i), choose) for i, item in enumerate(node)]
+    return node
+
+
+def _genes(node: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
+    if _is_open(node):
+        options = _options(node)
+        yield path, [_label(option) for option in options]
+        for option in options:
+            yield from _genes(option, _below(path, option))
+    elif isinstance(node, dict | list):
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _genes(item, _join(path, key))
+
+
+def _count(node: Any) -> int:
+    if _is_open(node):
+        return sum(_count(option) for option in _options(node))
+    product = 1
+    if isinstance(node, dict | list):
+        for item in node.values() if isinstance(node, dict) else node:
+            product *= _count(item)
+    return product
+
+
+def _weights(node: Any, path: str) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    if _is_open(node):
+        options = _options(node)
+        found[path] = [_count(option) for option in options]
+        for option in options:
+            found |= _weights(option, _below(path, option))
+    elif isinstance(node, dict | list):
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            found |= _weights(item, _join(path, key))
+    return found
+
+
+def _match(node: Any, data: Any, path: str) -> Genes | None:
+    """The genes under which ``node`` resolves to ``data``, or None."""
+    if _is_open(node):
+        for option in _options(node):
+            below = _match(option, data, _below(path, option))
+            if below is not None:
+                return {path: _label(option), **below}
+        return None
+    if isinstance(node, dict):
+        if not isinstance(data, dict) or set(node) != set(data):
+            return None
+        pairs = [(item, data[key], _join(path, key)) for key, item in node.items()]
+    elif isinstance(node, list):
+        if not isinstance(data, list) or len(node) != len(data):
+            return None
+        pairs = [(item, data[i], _join(path, i)) for i, item in enumerate(node)]
+    else:
+        return {} if node == data and isinstance(node, bool) == isinstance(data, bool) else None
+    genes: Genes = {}
+    for item, value, below_path in pairs:
+        below = _match(item, value, below_path)
+        if below is None:
+            return None
+        genes |= below
+    return genes
+
+
+def _expand(tree: dict[str, Any], dims: int) -> dict[str, Any]:
+    """A resolved tree, whose stages say depth and a cycle of mixers, as genotype data, which says every block."""
+    stages = []
+    for stage in tree["stages"]:
+        cycle = stage["mixers"] if "mixers" in stage else [stage["mixer"]]
+        shared = {key: stage[key] for key in ("channel", "residual", "layer_scale")}
+        blocks = [{"mixer": cycle[i % len(cycle)], **shared} for i in range(stage["depth"])]
+        stages.append({"dim": stage["dim"], "down": stage["down"], "blocks": blocks})
+    return {"dims": dims, "stem": tree["stem"], "stages": stages, "head": tree["head"]}
+
+
+def _contract(genotype: Genotype, tree: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`_expand`, for matching: cycles as long as the tree's."""
+    data = genotype.to_data()
+    stages = []
+    for stage, node in zip(data["stages"], tree["stages"], strict=False):
+        first = stage["blocks"][0] if stage["blocks"] else {}
+        entry = {"dim": stage["dim"], "depth": len(stage["blocks"]), "down": stage["down"]}
+        if "mixers" in node:
+            entry["mixers"] = [block["mixer"] for block in stage["blocks"][: len(node["mixers"])]]
+        else:
+            entry["mixer"] = first.get("mixer")
+        stages.append({**entry, **{key: first.get(key) for key in ("channel", "residual", "layer_scale")}})
+    return {"stem": data["stem"], "stages": stages, "head": data["head"]}
+
+
+def _leaves(node: Any) -> list[Any]:
+    return _options(node) if _is_open(node) and isinstance(next(iter(node.values())), list) else [node]

@@ -1,0 +1,51 @@
+"""Classification: cross-entropy with label smoothing; accuracy, balanced accuracy and AUC."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medsearch.train.tasks import TASKS
+
+LABEL_SMOOTHING = 0.1
+TEMPERATURE = 2.0
+
+
+@TASKS.add("classification")
+class Classification:
+    """Images to classes; AUC decides between two classes, accuracy among more.
+
+    Args:
+        outputs: number of classes K.
+        dims: spatial axes (not used: there are none left in the output).
+    """
+
+    def __init__(self, *, outputs: int, dims: int) -> None:
+        self.classes = outputs
+        self.point = 0.01
+        self.primary = "auc" if outputs == 2 else "accuracy"
+
+    def loss(self, output_BK: Tensor, target_B: Tensor) -> Tensor:
+        return F.cross_entropy(output_BK, target_B, label_smoothing=LABEL_SMOOTHING)
+
+    def match(self, output_BK: Tensor, wanted_BK: Tensor) -> Tensor:
+        """T^2 KL(softmax(wanted / T) || softmax(output / T)) with T = 2 (Hinton et al. 2015, arXiv:1503.02531)."""
+        log_output_BK, log_wanted_BK = ((logits / TEMPERATURE).log_softmax(1) for logits in (output_BK, wanted_BK))
+        return TEMPERATURE**2 * F.kl_div(log_output_BK, log_wanted_BK, reduction="batchmean", log_target=True)
+
+    def metrics(self, output_BK: Tensor, target_B: Tensor) -> dict[str, float]:
+        """Accuracy, recall averaged over classes, and one-against-rest AUC averaged over the classes present."""
+        from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
+
+        present = torch.bincount(target_B, minlength=self.classes) > 0
+        recall_K = multiclass_accuracy(output_BK, target_B, self.classes, average=None)
+        auc_K = multiclass_auroc(output_BK.softmax(1), target_B, self.classes, average=None)
+        return {
+            "accuracy": float((output_BK.argmax(1) == target_B).float().mean()),
+            "balanced_accuracy": float(recall_K[present].mean()),
+            "auc": float(auc_K[present].mean()),
+        }
+
+    def error(self, metrics: dict[str, float]) -> float:
+        return 1.0 - metrics[self.primary]

@@ -1,0 +1,47 @@
+"""Denoising: mean absolute error; peak signal-to-noise ratio and structural similarity."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medsearch.train.tasks import TASKS
+
+
+@TASKS.add("denoising")
+class Denoising:
+    """Noisy images to clean ones, in raw intensities; the peak signal-to-noise ratio (dB) decides.
+
+    Args:
+        outputs: channels of the image.
+        dims: spatial axes, 2 or 3.
+    """
+
+    primary = "psnr"
+    point = 0.1
+
+    def __init__(self, *, outputs: int, dims: int) -> None:
+        self.dims = dims
+
+    def loss(self, output_BCS: Tensor, target_BCS: Tensor) -> Tensor:
+        """Mean absolute error relative to the target's own deviation, so that no intensity unit enters the step size."""
+        return F.l1_loss(output_BCS, target_BCS) / target_BCS.std().clamp_min(1e-6)
+
+    def match(self, output_BCS: Tensor, wanted_BCS: Tensor) -> Tensor:
+        """The loss, against another network's result: mean absolute error relative to its deviation."""
+        return self.loss(output_BCS, wanted_BCS)
+
+    def metrics(self, output_BCS: Tensor, target_BCS: Tensor) -> dict[str, float]:
+        """PSNR (dB, against the range of the targets) and SSIM."""
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        span = float(target_BCS.max() - target_BCS.min())
+        squared = torch.mean((output_BCS - target_BCS) ** 2).clamp_min(1e-12 * span**2)
+        ssim = structural_similarity_index_measure(output_BCS, target_BCS, data_range=span)
+        assert isinstance(ssim, Tensor)
+        return {"psnr": float(10 * torch.log10(span**2 / squared)), "ssim": float(ssim)}
+
+    def error(self, metrics: dict[str, float]) -> float:
+        """Root mean squared error as a share of the intensity range: 10^(-PSNR/20)."""
+        return 10 ** (-metrics["psnr"] / 20)

@@ -1,0 +1,55 @@
+"""Segmentation: Dice plus cross-entropy; mean Dice over images and structures."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from medsearch.train.tasks import TASKS
+
+TEMPERATURE = 2.0
+
+
+@TASKS.add("segmentation")
+class Segmentation:
+    """Images to masks; the mean Dice over images and foreground structures decides.
+
+    A structure that is absent from both mask and prediction of an image is left out of that image's mean.
+
+    Args:
+        outputs: number of classes K, background included as class 0.
+        dims: spatial axes, 2 or 3.
+    """
+
+    primary = "dice"
+    point = 0.01
+
+    def __init__(self, *, outputs: int, dims: int) -> None:
+        from monai.losses import DiceCELoss
+
+        self.classes, self.dims = outputs, dims
+        self._loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True, batch=True)
+
+    def loss(self, output_BKS: Tensor, target_BS: Tensor) -> Tensor:
+        return self._loss(output_BKS, target_BS[:, None])
+
+    def match(self, output_BKS: Tensor, wanted_BKS: Tensor) -> Tensor:
+        """T^2 KL(softmax(wanted / T) || softmax(output / T)) with T = 2, mean over pixels (arXiv:1503.02531)."""
+        log_output_BKS, log_wanted_BKS = ((logits / TEMPERATURE).log_softmax(1) for logits in (output_BKS, wanted_BKS))
+        divergence_BKS = F.kl_div(log_output_BKS, log_wanted_BKS, reduction="none", log_target=True)
+        return TEMPERATURE**2 * divergence_BKS.sum(1).mean()
+
+    def metrics(self, output_BKS: Tensor, target_BS: Tensor) -> dict[str, float]:
+        """Mean Dice and intersection over union of the foreground structures."""
+        from monai.metrics import compute_dice, compute_iou
+
+        predicted, wanted = (self._one_hot(labels) for labels in (output_BKS.argmax(1), target_BS))
+        dice_BK = compute_dice(predicted, wanted, include_background=False, ignore_empty=False)
+        iou_BK = compute_iou(predicted, wanted, include_background=False, ignore_empty=False)
+        return {"dice": float(dice_BK.nanmean()), "iou": float(iou_BK.nanmean())}
+
+    def _one_hot(self, labels_BS: Tensor) -> Tensor:
+        return F.one_hot(labels_BS.long(), self.classes).movedim(-1, 1)
+
+    def error(self, metrics: dict[str, float]) -> float:
+        return 1.0 - metrics[self.primary]

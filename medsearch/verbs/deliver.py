@@ -1,0 +1,193 @@
+"""Hand over one trained network: saved, exported, compared with what was exported, measured against its budgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from medsearch import __version__
+from medsearch.core.errors import RefusedError
+from medsearch.core.files import write_bytes, write_json
+from medsearch.data import Split
+from medsearch.export.checkpoint import load_model, save_model
+from medsearch.export.module import write_module
+from medsearch.export.onnx import check_onnx, to_onnx
+from medsearch.measure.budget import Costs, show
+from medsearch.measure.estimate import Estimate
+from medsearch.measure.latency import latency
+from medsearch.spaces import Genotype
+from medsearch.train import Trained, evaluate
+from medsearch.train.probe import step_memory
+
+if TYPE_CHECKING:
+    from medsearch.verbs.search import Job
+
+ONNX_TOLERANCE = 1e-3
+"""Largest difference between the ONNX file and the model, relative to the largest output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """One network that was handed over, with what was predicted, measured and found.
+
+    Args:
+        genotype: of the network.
+        predicted, measured: costs before and after.
+        validation, test: metrics.
+        over: names of the budgets that the measurement did not keep.
+        onnx_bytes: size of the ONNX file.
+        epochs, seconds: of the full training.
+        notes: anything else worth saying.
+    """
+
+    genotype: Genotype
+    predicted: Costs
+    measured: Costs
+    validation: dict[str, float]
+    test: dict[str, float]
+    over: tuple[str, ...]
+    verdict: str
+    onnx_bytes: int
+    epochs: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether every limit was kept when measured."""
+        return not self.over
+
+
+def saved(folder: Path) -> bool:
+    """Whether the trained network of this folder is safely on disk."""
+    return (folder / "model.pt").exists()
+
+
+def deliver(job: Job, genotype: Genotype, trained: Trained | None, test: Split) -> Delivered:
+    """Save and export a network, and measure what the budgets limit; ``trained`` is None if it is on disk already.
+
+    Raises:
+        RefusedError: if the ONNX file does not compute what the network does.
+    """
+    setting, folder = job.setting, job.run.model_folder(genotype.id)
+    if trained is not None:
+        assert trained.model is not None
+        save_model(
+            folder / "model.pt",
+            genotype=genotype,
+            interface=setting.interface,
+            size=setting.data.size,
+            model=trained.model,
+            classes=setting.data.classes,
+            scores=trained.metrics,
+            provenance=_provenance(job, trained),
+        )
+    checkpoint = load_model(folder / "model.pt")
+    model = checkpoint.build()
+    onnx = to_onnx(model, setting.data.size, setting.data.channels)
+    difference = check_onnx(onnx, model, setting.data.val.images[:4])
+    if difference > ONNX_TOLERANCE:
+        raise RefusedError(genotype.id, f"its ONNX file differs from the network by {difference:.2g} of the output.")
+    write_bytes(folder / "model.onnx", onnx)
+    predicted, measured = job.cost(genotype), _measure(job, genotype, model, onnx)
+    over = tuple(job.budget.over(measured))
+    scores = evaluate(model, test, setting.task)
+    network = Delivered(
+        genotype=genotype,
+        predicted=predicted,
+        measured=measured,
+        validation=dict(checkpoint.scores),
+        test=scores,
+        over=over,
+        verdict=_verdict(job, measured, over),
+        onnx_bytes=len(onnx),
+        epochs=int(checkpoint.provenance["epochs"]),
+        seconds=float(checkpoint.provenance["seconds"]),
+    )
+    write_module(folder, genotype, setting.interface, model, setting.data.val.images[:2], facts=_facts(job, network))
+    write_json(folder / "budget.json", _certificate(job, network))
+    return network
+
+
+def _provenance(job: Job, trained: Trained) -> dict[str, Any]:
+    return {
+        "medsearch": __version__,
+        "command": job.command,
+        "data": job.setting.data.source,
+        "space": job.setting.space.name,
+        "seed": job.settings.seed,
+        "epochs": trained.epochs,
+        "seconds": trained.seconds,
+        "precision": job.setting.recipe.precision,
+        "batch": job.setting.recipe.batch,
+    }
+
+
+def _measure(job: Job, genotype: Genotype, model: nn.Module, onnx: bytes) -> Costs:
+    data = job.setting.data
+    timed = latency(onnx, ((1, data.channels, *data.size),), threads=1, seconds=1.0)
+    memory = step_memory(model, data, job.setting.task, job.setting.recipe)
+    exact = job.cost(genotype)
+    return Costs(
+        parameters=exact.parameters,
+        macs=exact.macs,
+        memory=Estimate.exact(memory, "bytes", "measured"),
+        latency=Estimate(
+            value=timed.median_ms,
+            low=timed.quartile_low_ms,
+            high=timed.median_ms,
+            unit="ms",
+            how="measured",
+        ),
+    )
+
+
+def _verdict(job: Job, measured: Costs, over: tuple[str, ...]) -> str:
+    if not over:
+        return "within budget"
+    limits = job.budget.limits()
+    said = [f"{name} {show(name, getattr(measured, name).value)} of {show(name, limits[name])}" for name in over]
+    return "over budget when measured: " + ", ".join(said)
+
+
+def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
+    limits = job.budget.limits()
+    facts: dict[str, str | float | int] = {
+        "architecture": f"{network.genotype.id}: {' / '.join(network.genotype.mixers)}",
+        "parameters": int(network.measured.parameters.value),
+        "multiply-adds": int(network.measured.macs.value),
+        **{f"test {name}": round(value, 4) for name, value in network.test.items()},
+        **{f"validation {name}": round(value, 4) for name, value in network.validation.items()},
+    }
+    for name in ("latency", "memory"):
+        limit = f", limit {show(name, limits[name])}" if name in limits else ""
+        facts[name] = f"{show(name, getattr(network.measured, name).value)} measured{limit}"
+    facts["data"] = f"{job.setting.data.name} {job.setting.data.fingerprint()['sha256']}"
+    facts["made by"] = f"medsearch {__version__}: {job.command}"
+    return facts
+
+
+def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
+    limits = job.budget.limits()
+    return {
+        "architecture": network.genotype.id,
+        "verdict": network.verdict,
+        "device": job.cost.profile.device,
+        "conditions": {
+            "training_batch": job.setting.recipe.batch,
+            "training_precision": job.setting.recipe.precision,
+            "inference_batch": 1,
+            "size": list(job.setting.data.size),
+        },
+        "limits": {
+            name: {
+                "limit": limits.get(name),
+                "predicted": getattr(network.predicted, name).to_data(),
+                "measured": getattr(network.measured, name).to_data(),
+            }
+            for name in ("memory", "latency", "parameters")
+        },
+    }

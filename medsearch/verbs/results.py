@@ -1,0 +1,136 @@
+"""Everything a search found, as plain data: what ``results.json`` holds and the reports read."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medsearch import __version__
+from medsearch.blocks import MIXERS
+from medsearch.search import Trial, front
+from medsearch.verbs.deliver import Delivered
+
+if TYPE_CHECKING:
+    from medsearch.verbs.search import Job
+
+
+def collect(
+    job: Job, trials: Sequence[Trial], delivered: Sequence[Delivered], refused: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    """The results of a job; every key is there, null where nothing is known."""
+    from medsearch.verbs.search import trial_row
+
+    state = job.run.state()
+    on_front = {trial.number for trial in front(trials)}
+    phases = state.get("phases", {})
+    data = job.setting.data.fingerprint()
+    ordered = sorted(delivered, key=lambda network: job.setting.task.error(network.validation))
+    return {
+        "name": job.run.folder.name,
+        "command": job.command,
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": job.settings.seed,
+        "seconds": {
+            "profile": phases.get("measuring"),
+            "search": phases.get("searching"),
+            "training": phases.get("training"),
+            "delivery": phases.get("delivering"),
+            "total": job.clock.spent,
+        },
+        "data": {
+            **{key: data[key] for key in ("name", "task", "dims", "size", "channels", "classes", "sha256")},
+            "source": job.setting.data.source,
+            "counts": data["images"],
+            "note": "; ".join(job.setting.data.notes) or None,
+        },
+        "primary": job.setting.task.primary,
+        "space": {"name": job.setting.space.name, "architectures": job.setting.space.size()},
+        "families": {name: MIXERS[name].FAMILY for name in MIXERS},  # type: ignore[attr-defined]
+        "recipe": _recipe(job, state),
+        "budgets": _budgets(job),
+        "machine": {
+            **job.cost.profile.device,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnxruntime": job.cost.profile.device["runtime"],
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "workers": job.workers,
+        },
+        "trials": [trial_row(trial, on_front, int(state.get("epochs_search", 0))) for trial in trials],
+        "proposals": {**state.get("tally", {}), "trials_over_budget": _trials_over(job, trials)},
+        "prediction": state.get("accuracy", {}),
+        "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
+        "refused": list(refused),
+        "remarks": [],
+        "commands": [
+            job.command,
+            f"medsearch report {job.run.folder}",
+            *(
+                f"medsearch compress {job.run.model_folder(network.genotype.id) / 'model.pt'}"
+                for network in ordered[:1]
+            ),
+        ],
+    }
+
+
+def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
+    recipe = asdict(job.setting.recipe)
+    augment = recipe.pop("augment")
+    del recipe["epochs"], recipe["seed"]
+    epochs = {"epochs_search": state.get("epochs_search"), "epochs_full": state.get("epochs")}
+    return {**epochs, **recipe, **{f"augment_{name}": value for name, value in augment.items()}}
+
+
+def _budgets(job: Job) -> list[dict[str, Any]]:
+    recipe = job.setting.recipe
+    conditions = {
+        "memory": f"one training step, batch {recipe.batch}, {recipe.precision}",
+        "latency": "ONNX Runtime, batch 1, 1 thread",
+        "parameters": "",
+    }
+    units = {"memory": "bytes", "latency": "ms", "parameters": "parameters"}
+    return [
+        {"name": name, "limit": limit, "unit": units[name], "conditions": conditions[name]}
+        for name, limit in job.budget.limits().items()
+    ]
+
+
+def _trials_over(job: Job, trials: Sequence[Trial]) -> int:
+    """Trials whose predicted value, not only its upper bound, is over a limit."""
+    limits = job.budget.limits()
+    return sum(any(trial.facts["costs"][name]["value"] > limit for name, limit in limits.items()) for trial in trials)
+
+
+def _network(network: Delivered, *, best: bool) -> dict[str, Any]:
+    def pair(name: str) -> dict[str, float]:
+        predicted, measured = getattr(network.predicted, name), getattr(network.measured, name)
+        return {
+            "predicted": predicted.value,
+            "low": predicted.low,
+            "high": predicted.high,
+            "measured": measured.value,
+        }
+
+    return {
+        "id": network.genotype.id,
+        "mixers": list(network.genotype.mixers),
+        "parameters": network.measured.parameters.value,
+        "macs": network.measured.macs.value,
+        "validation": network.validation,
+        "test": network.test,
+        "best": best,
+        "latency_ms": pair("latency"),
+        "memory_bytes": pair("memory"),
+        "onnx_bytes": network.onnx_bytes,
+        "within_budget": network.within_budget,
+        "epochs": network.epochs,
+        "seconds": network.seconds,
+        "folder": f"models/{network.genotype.id}",
+        "notes": list(network.notes),
+    }

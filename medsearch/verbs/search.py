@@ -1,0 +1,327 @@
+"""``medsearch search``: from data, space and budgets to trained, measured, exported networks and a report.
+
+The time given is shared out: measuring the machine, the search, the full training of the finalists, and the checks of what is
+delivered.  Trials and trainings run in single-threaded workers.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from medsearch.core.errors import MedsearchError, RefusedError, RunError
+from medsearch.measure.budget import Budget
+from medsearch.measure.calibrate import Accuracy, Measured, calibrate
+from medsearch.measure.cost import Conditions, Correction, CostModel
+from medsearch.measure.device import Profile, cache_folder
+from medsearch.report.live import LiveSearch
+from medsearch.report.page import write_report
+from medsearch.run import Run, Settings
+from medsearch.search import STRATEGIES, Search, Store, Tally, Trial, choose, front
+from medsearch.search.anchors import anchors
+from medsearch.spaces import Genotype
+from medsearch.train import Trained, TrainingError
+from medsearch.train.evaluator import fresh
+from medsearch.train.probe import faster_precision, measured, step_seconds
+from medsearch.train.workers import Remote, default_workers, pool
+from medsearch.verbs.deliver import Delivered, deliver, saved
+from medsearch.verbs.results import collect
+from medsearch.verbs.setting import Setting, prepare, with_precision
+
+DEFAULT_SECONDS = 15 * 60.0
+SEARCH_SHARE = 0.42
+DELIVERY_SECONDS = 15.0
+TRIALS_WANTED = 16
+CALIBRATION_NETWORKS = 6
+EPOCHS_WITHOUT_TIME = 60
+
+
+@dataclass
+class Clock:
+    """Seconds spent on a run, over all the times it was started."""
+
+    budget: float | None
+    before: float
+    start: float
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return self.before + time.monotonic() - self.start
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until ``share`` of the budget is used up; endless without a budget."""
+        return math.inf if self.budget is None else share * self.budget - self.spent
+
+
+@dataclass
+class Job:
+    """One search being carried out."""
+
+    run: Run
+    settings: Settings
+    command: str
+    setting: Setting
+    cost: CostModel
+    budget: Budget
+    view: LiveSearch
+    clock: Clock
+    workers: int
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Show that ``name`` begins, and keep the time it took."""
+        self.view.phase(name)
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = self.run.state().get("phases", {})
+            key = name.split()[0]
+            seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
+            self.run.note(phases=seconds, seconds=self.clock.spent)
+
+
+def search(run: Run, settings: Settings, command: str) -> dict[str, Any]:
+    """Carry out a search in ``run``, from wherever it stands, and return its results (see ``results.json``).
+
+    Raises:
+        MedsearchError: for wrong input, before anything is trained.
+        RefusedError: if no trained network kept the budgets when it was measured.
+    """
+    if settings.seconds is None and settings.trials is None:
+        settings = replace(settings, seconds=DEFAULT_SECONDS)
+    clock = Clock(settings.seconds, run.state().get("seconds", 0.0), time.monotonic())
+    setting = prepare(settings)
+    title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
+    resume = f"medsearch search --resume {run.folder}"
+    with LiveSearch(title, seconds=settings.seconds, resume=resume) as view:
+        job = _job(run, settings, command, setting, view, clock)
+        _measure_machine(job)
+        trials = _search(job)
+        chosen = choose(trials, settings.finalists)
+        if not chosen:
+            raise RunError(
+                str(run.folder), "the time ended before any trial did.", f"Give it more: {resume} --time 10m"
+            )
+        finalists = _train(job, chosen)
+        delivered, refused = _deliver(job, finalists)
+        results = collect(job, trials, delivered, refused)
+        write_report(results, run.folder)
+        run.finish(results)
+    if not any(network.within_budget for network in delivered):
+        reasons = "; ".join(f"{entry['id']} {entry['reason']}" for entry in refused)
+        raise RefusedError(str(run.folder), f"no trained network kept the budgets: {reasons}.")
+    return results
+
+
+def _job(run: Run, settings: Settings, command: str, setting: Setting, view: LiveSearch, clock: Clock) -> Job:
+    profile = Profile(threads=1, folder=cache_folder())
+    if settings.precision is None:
+        precision = run.state().get("precision")
+        if precision is None:
+            view.phase("choosing the precision of training")
+            model = fresh(_middle(setting), setting.interface, setting.data, seed=settings.seed)
+            precision = faster_precision(model, setting.data, setting.task, setting.recipe)
+            run.note(precision=precision)
+        setting = with_precision(setting, precision)
+    conditions = Conditions(
+        size=setting.data.size, batch=setting.recipe.batch, precision=setting.recipe.precision, threads=1
+    )
+    return Job(
+        run=run,
+        settings=settings,
+        command=command,
+        setting=setting,
+        cost=CostModel(setting.interface, conditions, profile),
+        budget=Budget(memory=settings.memory_bytes, latency=settings.latency_ms, parameters=settings.parameters),
+        view=view,
+        clock=clock,
+        workers=settings.workers or default_workers(),
+    )
+
+
+def _middle(setting: Setting) -> Genotype:
+    return next(iter(anchors(setting.space)), setting.space.first())
+
+
+def _measure_machine(job: Job) -> None:
+    """Correct the cost model by whole networks, and make sure that something fits."""
+    known = job.run.state().get("calibration")
+    if known:
+        job.cost.correct(memory=Correction(**known["memory"]), latency=Correction(**known["latency"]))
+    else:
+        with job.phase("measuring what networks cost on this machine"):
+            accuracy = calibrate(job.cost, _samples(job), lambda genotype: _measured(job, genotype))
+            job.run.note(
+                calibration={
+                    "memory": asdict(job.cost.memory_correction),
+                    "latency": asdict(job.cost.latency_correction),
+                },
+                accuracy={name: asdict(found) for name, found in accuracy.items()},
+            )
+            for name, found in accuracy.items():
+                job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
+    smallest = {
+        name: job.cost(job.setting.space.minimise(lambda genotype, name=name: getattr(job.cost(genotype), name).high))  # type: ignore[misc]
+        for name in job.budget.limits()
+    }
+    job.cost.profile.save()
+    job.budget.require(smallest.__getitem__, where=f"space '{job.setting.space.name}'")
+
+
+def _percent(found: Accuracy) -> str:
+    return f"{found.median_error_percent:.1f} % (median), {found.largest_error_percent:.1f} % (largest)"
+
+
+def _samples(job: Job) -> list[Genotype]:
+    """Random networks to calibrate by, the middle one first."""
+    rng = random.Random(job.settings.seed)
+    drawn = [_middle(job.setting)]
+    drawn += [job.setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
+    return list(dict.fromkeys(drawn))
+
+
+def _measured(job: Job, genotype: Genotype) -> Measured:
+    setting = job.setting
+    model = fresh(genotype, setting.interface, setting.data, seed=job.settings.seed)
+    return measured(model, setting.data, setting.task, setting.recipe)
+
+
+def _search(job: Job) -> list[Trial]:
+    """Trials until the search's share of the time, or the number asked for, is used up."""
+    store = Store(job.run.storage, job.setting.space)
+    trials = store.trials()
+    if _enough(job, trials):
+        return trials
+    with job.phase("searching"), pool(job.setting.data, workers=job.workers) as executor:
+        epochs = _epochs_search(job)
+        recipe = replace(job.setting.recipe, epochs=epochs)
+        search = Search(
+            space=job.setting.space,
+            strategy=STRATEGIES.find(job.settings.strategy, where="--strategy")(),
+            cost=job.cost,
+            budget=job.budget,
+            evaluate=Remote(interface=job.setting.interface, recipe=recipe),
+            executor=executor,
+            store=store,
+            workers=job.workers,
+            seed=job.settings.seed,
+            tally=Tally(**job.run.state().get("tally", {})),
+        )
+        for trial in search.run(until=lambda history: _enough(job, history)):
+            history = store.trials()
+            best = {one.number for one in front(history)}
+            job.view.trial(trial_row(trial, best, epochs))
+            job.view.front([trial_row(one, best, epochs) for one in front(history)])
+            job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent)
+    job.cost.profile.save()
+    return store.trials()
+
+
+def _enough(job: Job, trials: Sequence[Trial]) -> bool:
+    finished = [trial for trial in trials if trial.state in ("complete", "stopped")]
+    if job.settings.trials is not None and len(finished) >= job.settings.trials:
+        return True
+    return job.clock.left(SEARCH_SHARE) <= 0
+
+
+def _epochs_search(job: Job) -> int:
+    """As many epochs a trial as let about ``TRIALS_WANTED`` trials end in the search's time."""
+    state = job.run.state()
+    if job.settings.epochs_search is not None:
+        return job.settings.epochs_search
+    if "epochs_search" in state:
+        return int(state["epochs_search"])
+    setting = job.setting
+    model = fresh(_middle(setting), setting.interface, setting.data, seed=job.settings.seed)
+    step = step_seconds(model, setting.data, setting.task, setting.recipe)
+    epoch = step * math.ceil(len(setting.data.train) / setting.recipe.batch) * 1.25
+    left = job.clock.left(SEARCH_SHARE)
+    seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED
+    epochs = max(2, min(30, round(seconds / epoch)))
+    job.run.note(epochs_search=epochs)
+    return epochs
+
+
+def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
+    """A trial as the reports take it."""
+    costs = trial.facts.get("costs", {})
+    return {
+        "number": trial.number,
+        "id": trial.genotype.id,
+        "mixers": list(trial.genotype.mixers),
+        "parameters": costs["parameters"]["value"],
+        "macs": costs["macs"]["value"],
+        "latency_ms": costs["latency"]["value"],
+        "memory_bytes": costs["memory"]["value"],
+        "error": trial.objectives[0] if trial.objectives else None,
+        "metrics": trial.metrics,
+        "epochs": len(trial.curve) or epochs,
+        "state": trial.state,
+        "front": trial.number in on_front,
+    }
+
+
+def _train(job: Job, finalists: Sequence[Trial]) -> list[tuple[Genotype, Trained | None]]:
+    """Train the finalists fully, as many at once as there are workers; what an earlier start saved is not trained again."""
+    todo = [trial for trial in finalists if not saved(job.run.model_folder(trial.genotype.id))]
+    trained: dict[Genotype, Trained | None] = {trial.genotype: None for trial in finalists}
+    if todo:
+        with job.phase("training the finalists"), pool(job.setting.data, workers=job.workers) as executor:
+            epochs = _epochs_full(job, todo)
+            job.run.note(epochs=epochs)
+            recipe = replace(job.setting.recipe, epochs=epochs)
+            remote = Remote(
+                interface=job.setting.interface, recipe=recipe, evaluate_every=max(1, epochs // 10), keep_model=True
+            )
+            futures = {trial.genotype: executor.submit(remote, trial.genotype) for trial in todo}
+            for done, (genotype, future) in enumerate(futures.items(), start=1):
+                try:
+                    trained[genotype] = future.result()
+                except TrainingError as problem:
+                    job.view.note(f"{genotype.id}: {problem}")
+                    del trained[genotype]
+                job.view.progress(done, len(futures), "networks trained")
+    return list(trained.items())
+
+
+def _epochs_full(job: Job, trials: Sequence[Trial]) -> int:
+    """As many epochs, the same for all, as the time that is left allows."""
+    if job.settings.epochs is not None:
+        return job.settings.epochs
+    if job.clock.budget is None:
+        return EPOCHS_WITHOUT_TIME
+    per_epoch = sorted((trial.facts["seconds"] / len(trial.curve) for trial in trials), reverse=True)
+    loads = [0.0] * job.workers
+    for seconds in per_epoch:
+        loads[loads.index(min(loads))] += seconds
+    left = job.clock.left() - DELIVERY_SECONDS * len(trials)
+    return max(3, min(300, math.floor(0.95 * left / max(loads))))
+
+
+def _deliver(
+    job: Job, finalists: Sequence[tuple[Genotype, Trained | None]]
+) -> tuple[list[Delivered], list[dict[str, str]]]:
+    """Export and measure what was trained; what is over budget when measured is refused, and the test split read once."""
+    delivered: list[Delivered] = []
+    refused: list[dict[str, str]] = []
+    with job.phase("delivering"):
+        test = job.setting.data.open_test()
+        for genotype, trained in finalists:
+            job.view.note(f"exporting and measuring {genotype.id}")
+            try:
+                network = deliver(job, genotype, trained, test)
+            except MedsearchError as problem:
+                refused.append({"id": genotype.id, "reason": str(problem)})
+                continue
+            if network.within_budget:
+                delivered.append(network)
+            else:
+                refused.append({"id": genotype.id, "reason": network.verdict})
+    return delivered, refused

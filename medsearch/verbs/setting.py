@@ -1,0 +1,61 @@
+"""What a search works on: data, task, space, interface, and the recipe of its trainings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from medsearch.backbones import Interface, check
+from medsearch.core.config import read_yaml
+from medsearch.core.errors import UsageError
+from medsearch.core.library import find
+from medsearch.data import Dataset, load
+from medsearch.run import Settings
+from medsearch.spaces import Space, read_space
+from medsearch.train import Recipe, Task, make_task
+
+DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
+BATCH = {2: 64, 3: 32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that is fixed before the first proposal."""
+
+    data: Dataset
+    task: Task
+    interface: Interface
+    space: Space
+    recipe: Recipe
+
+
+def read_named_space(name: str, *, task: str) -> Space:
+    """The space called ``name``, or in the file ``name``, with the head of ``task``."""
+    path = find("spaces", name)
+    return read_space(read_yaml(path), str(path) if name.endswith((".yaml", ".yml")) else name, task=task)
+
+
+def interface_of(data: Dataset) -> Interface:
+    """What networks for ``data`` take and give."""
+    return Interface(task=data.task, channels=data.channels, outputs=len(data.classes) or data.channels)
+
+
+def prepare(settings: Settings) -> Setting:
+    """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
+    data = load(settings.data, task=settings.task)
+    interface = interface_of(data)
+    space = read_named_space(settings.space or DEFAULT_SPACE[data.dims], task=data.task)
+    if space.dims != data.dims:
+        raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
+    check(space, interface)
+    task = make_task(data.task, outputs=interface.outputs, dims=data.dims)
+    batch = settings.batch or min(BATCH[data.dims], len(data.train))
+    recipe = Recipe(epochs=1, batch=batch, precision=settings.precision or "fp32", seed=settings.seed)
+    torch.set_num_threads(1)
+    return Setting(data=data, task=task, interface=interface, space=space, recipe=recipe)
+
+
+def with_precision(setting: Setting, precision: str) -> Setting:
+    """The same setting, trained in ``precision``."""
+    return replace(setting, recipe=replace(setting.recipe, precision=precision))

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medsearch.core import units
+from medsearch.core.errors import BudgetError
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1GB", 10**9), ("1GiB", 2**30), ("0.5 gb", 5 * 10**8), (" 512MiB ", 512 * 2**20), ("1e3 kB", 10**6), ("7b", 7)],
+)
+def test_bytes(text, size):
+    assert units.parse_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "time"), [("20ms", 0.02), ("0.02s", 0.02), ("10m", 600), ("1.5h", 5400), ("5us", 5e-6)]
+)
+def test_seconds(text, time):
+    assert math.isclose(units.parse_seconds(text), time)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("5M", 5 * 10**6), ("1.2G", 12 * 10**8), ("300k", 300_000), ("1000", 1000)]
+)
+def test_counts(text, count):
+    assert units.parse_count(text) == count
+
+
+@pytest.mark.parametrize("parse", [units.parse_bytes, units.parse_seconds, units.parse_count])
+@pytest.mark.parametrize("text", ["", "abc", "1 parsec", "-1", "0", "nan", "inf", "1e999", "1.2.3", "--1", "1GB 2"])
+def test_anything_else_is_refused_with_an_example(parse, text):
+    with pytest.raises(BudgetError, match="Write it like") as caught:
+        parse(text, where="--budget")
+    assert caught.value.where == "--budget"
+
+
+def test_a_size_or_time_without_a_unit_is_refused():
+    with pytest.raises(BudgetError, match="units: b, kb, mb, gb"):
+        units.parse_bytes("1000")
+    with pytest.raises(BudgetError, match="units: us, ms, s"):
+        units.parse_seconds("20")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (units.format_bytes(1.25e9), "1.25 GB"),
+        (units.format_bytes(12_345), "12.3 kB"),
+        (units.format_bytes(999), "999 B"),
+        (units.format_count(1_250_000), "1.25 M"),
+        (units.format_count(12), "12"),
+        (units.format_seconds(0.02), "20 ms"),
+        (units.format_seconds(3.21), "3.21 s"),
+        (units.format_seconds(245), "4 min 05 s"),
+    ],
+)
+def test_shown_with_three_digits(text, shown):
+    assert text == shown
+
+
+@given(st.integers(min_value=1, max_value=10**13))
+def test_what_is_shown_reads_back_within_rounding(size):
+    assert math.isclose(units.parse_bytes(units.format_bytes(size)), size, rel_tol=5.01e-3)
+    assert math.isclose(units.parse_count(units.format_count(size)), size, rel_tol=5.01e-3)

@@ -1,0 +1,182 @@
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from medsearch.report.frame import Moment, frame
+from medsearch.report.live import LiveSearch
+
+ROOT = Path(__file__).parents[2]
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def plain(**settings):
+    file = io.StringIO()
+    return file, LiveSearch("tiny on cells", console=Console(file=file, width=40), **settings)
+
+
+def terminal():
+    return Console(file=io.StringIO(), force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
+
+
+def shown(moment, *, width=80, height=24, elapsed=125.0):
+    file = io.StringIO()
+    view = frame(moment, elapsed=elapsed, width=width, height=height)
+    Console(file=file, width=width, color_system=None).print(view)
+    return file.getvalue()
+
+
+@pytest.fixture
+def moment(results):
+    trials = results["trials"]
+    return Moment(
+        name="tiny on cells",
+        resume="medsearch search --resume runs/x",
+        seconds=900.0,
+        phase="searching",
+        progress=(12, 40, "trials"),
+        count=12,
+        trials=tuple(trials[2:10]),
+        front=tuple(trial for trial in trials if trial["front"]),
+        best=trials[4],
+    )
+
+
+def test_without_a_terminal_every_event_is_one_line(results):
+    clock = Clock()
+    file, live = plain(seconds=60, resume="medsearch search --resume runs/x", clock=clock)
+    with live:
+        live.phase("searching")
+        clock.now += 65
+        live.trial(results["trials"][0])
+        live.front(results["trials"][:2])
+        live.note("a remark that is longer than the forty columns of this console")
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "tiny on cells. Ctrl-C stops cleanly; resume with: medsearch search --resume runs/x"
+    assert lines[1] == "[0:00] searching"
+    assert lines[2].startswith(f"[1:05] trial 0 {results['trials'][0]['id']}: error 0.1349, 1.73 ms, 711 MB")
+    assert lines[3].startswith("[1:05] front of 2: ")
+    assert lines[4] == "a remark that is longer than the forty columns of this console"
+    assert lines[5].startswith("1 trial, best error 0.1349") and lines[5].endswith("; 1:05 in all")
+    assert "\x1b" not in file.getvalue()
+
+
+def test_without_a_terminal_progress_is_said_every_half_minute_and_at_the_end():
+    clock = Clock()
+    file, live = plain(clock=clock)
+    with live:
+        live.phase("measuring")
+        for done in range(1, 101):
+            clock.now += 1
+            live.progress(done, 100, "blocks")
+    said = [line for line in file.getvalue().splitlines() if "of 100 blocks" in line]
+    assert [line.split()[2] for line in said] == ["30", "60", "90", "100"]
+
+
+def test_the_best_is_the_smallest_error_of_a_complete_trial():
+    rows = [
+        {"state": "stopped", "error": 0.01, "mixers": ["grid_gmlp"]},
+        {"state": "complete", "error": 0.3, "mixers": ["dwconv"]},
+        {"state": "complete", "error": 0.2, "mixers": ["window_attention"]},
+        {"state": "complete", "error": None, "mixers": None},
+        {"state": "failed"},
+    ]
+    file, live = plain()
+    with live:
+        for row in rows:
+            live.trial(row)
+    assert "5 trials, best error 0.2000: window;" in file.getvalue()
+
+
+def test_in_a_terminal_the_view_is_drawn_in_place_and_cleared(results):
+    console = terminal()
+    with LiveSearch("tiny on cells", seconds=60, console=console) as live:
+        live.phase("searching")
+        live.note("this stays")
+        for trial in results["trials"]:
+            live.trial(trial)
+        live.progress(60, 60, "trials")
+        live.front([trial for trial in results["trials"] if trial["front"]])
+    text = console.file.getvalue()
+    assert "last trials" in text and "front (11)" in text and "this stays" in text
+    assert "\x1b[2K" in text and "[0:00] trial" not in text
+    assert text.splitlines()[-1].endswith("0:00 in all")
+
+
+def test_an_interrupt_passes_through_and_the_terminal_is_left_clean():
+    console = terminal()
+    with pytest.raises(KeyboardInterrupt), LiveSearch("tiny", console=console):
+        raise KeyboardInterrupt
+    assert "\x1b[?25h" in console.file.getvalue()
+
+
+def test_an_output_that_nobody_takes_any_more_stops_nothing():
+    code = (
+        "import sys; from medsearch.report.live import LiveSearch\n"
+        "with LiveSearch('tiny') as live:\n"
+        "    for number in range(20000): live.note('said to nobody')\n"
+        "print('finished', file=sys.stderr)"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert started.stdout is not None
+    started.stdout.readline()
+    started.stdout.close()
+    _, errors = started.communicate(timeout=60)
+    assert errors.decode().splitlines() == ["finished"] and started.returncode == 0
+
+
+def test_a_closed_output_stops_nothing(results):
+    file = io.StringIO()
+    with LiveSearch("tiny", console=Console(file=file)) as live:
+        file.close()
+        live.trial(results["trials"][0])
+
+
+def test_letters_the_output_does_not_know_are_replaced(results):
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    with LiveSearch("tiny", console=Console(file=file)) as live:
+        live.trial(results["trials"][0])
+    assert b"block-gmlp?block-gmlp" in raw.getvalue()
+
+
+def test_the_frame_shows_time_progress_trials_front_and_how_to_stop(moment):
+    text = shown(moment)
+    for part in ("elapsed 2:05, left 12:55", "12 of 40 trials", "best error 0.1389: conv·grid-gmlp·conv·topk"):
+        assert part in text
+    for part in ("last trials", "failed", "stopped", "front (11)", "linear·topk·conv·topk", "522 MB"):
+        assert part in text
+    assert "Ctrl-C stops cleanly; resume with: medsearch search --resume runs/x" in text
+
+
+@pytest.mark.parametrize("height", [16, 24, 30, 60])
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_the_frame_fits_the_terminal(moment, width, height):
+    lines = shown(moment, width=width, height=height).splitlines()
+    assert len(lines) <= height and max(map(len, lines)) <= width
+
+
+def test_a_short_terminal_keeps_the_front_members_with_the_smallest_error(moment):
+    errors = sorted(row["error"] for row in moment.front)
+    text = shown(moment, height=16)
+    assert f"{errors[0]:.4f}" in text and f"{errors[-1]:.4f}" not in text
+
+
+def test_time_that_has_run_out_is_no_negative_time(moment):
+    assert "elapsed 1:02:05, left 0:00" in shown(moment, elapsed=3725.0)
+
+
+def test_rows_with_nothing_known_are_drawn():
+    assert "last trials" in shown(Moment(name="x", trials=({},), front=({"latency_ms": None},)))

@@ -1,0 +1,97 @@
+import pytest
+
+from medsearch.report import networks
+
+
+def one(results, **changes):
+    return results["delivered"][0] | changes
+
+
+def test_a_network_within_its_measured_numbers_fits(results):
+    assert [networks.verdict(network, results) for network in results["delivered"]] == ["fits"] * 5
+    assert networks.outcome(results) == "0 of 5 delivered over budget"
+
+
+def test_a_measured_number_over_the_limit_is_over_whatever_the_network_says(results):
+    results["delivered"][2]["latency_ms"]["measured"] = 2.51
+    assert networks.verdict(results["delivered"][2], results) == "over: latency"
+    assert networks.outcome(results) == "1 of 5 delivered over budget"
+
+
+def test_the_limit_itself_is_within(results):
+    assert networks.over(one(results, latency_ms={"predicted": 9.0, "measured": 2.5}), results) == []
+
+
+def test_the_word_of_the_network_counts_where_the_numbers_do_not_show_it(results):
+    assert networks.verdict(one(results, within_budget=False), results) == "over: a budget"
+
+
+def test_a_prediction_alone_is_said_to_be_one(results):
+    guessed = one(results, memory_bytes={"predicted": 5e8, "measured": None})
+    assert networks.verdict(guessed, results) == "fits (memory predicted)"
+
+
+def test_a_number_nobody_knows_is_no_pass(results):
+    results["delivered"][0]["memory_bytes"] = None
+    assert networks.verdict(results["delivered"][0], results) == "unknown: memory"
+    assert networks.outcome(results) == "0 of 5 delivered over budget, 1 unknown"
+
+
+def test_counts_have_budgets_too(results):
+    results["budgets"] = [{"name": "parameters", "limit": 1_000_000, "unit": "parameters"}]
+    assert networks.verdict(one(results, parameters=1_000_001), results) == "over: parameters"
+    assert networks.verdict(one(results, parameters=1_000_000), results) == "fits"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"predicted": 0.95, "measured": 1.0}, "0.95 → 1 ms"),
+        ({"predicted": 1200.4, "measured": 1350.6}, "1200 → 1351 ms"),
+        ({"predicted": 0.95, "measured": None}, "0.95 ms → –"),
+        ({"predicted": float("nan")}, "–"),
+        (None, "–"),
+    ],
+)
+def test_predicted_and_measured_share_their_unit(value, said):
+    assert networks.pair({"latency_ms": value}, "latency") == said
+
+
+def test_units_that_differ_are_both_said():
+    assert networks.pair({"memory_bytes": {"predicted": 9.9e8, "measured": 1.02e9}}, "memory") == "990 MB → 1.02 GB"
+
+
+def test_the_share_of_the_limit_is_of_the_measured_number(results):
+    network = one(results, latency_ms={"predicted": 2.0, "measured": 1.0})
+    assert networks.share(network, "latency", results) == "40 % of 2.5 ms"
+
+
+def test_networks_are_numbered_from_the_fastest_and_unknown_ones_come_last(results):
+    results["delivered"][0]["latency_ms"] = None
+    speeds = [networks.best_known(network, "latency") for network in networks.delivered(results)]
+    assert speeds[-1] is None and speeds[:-1] == sorted(speeds[:-1])
+
+
+def test_the_error_is_on_the_scale_of_the_trials():
+    assert networks.error({"primary": "dice"}, {"validation": {"dice": 0.8}}) == pytest.approx(0.2)
+    # 10^(-20/20): a mean squared error of 1 % of the squared range
+    assert networks.error({"primary": "psnr"}, {"metrics": {"psnr": 20.0}}) == pytest.approx(0.1)
+    assert networks.error({"primary": "dice"}, {"error": 0.3, "metrics": {}}) == 0.3
+    assert networks.error({"primary": "dice"}, {"error": None}) is None
+
+
+def test_decibels_are_said_as_such():
+    assert networks.score({"primary": "psnr"}, {"psnr": 31.26}) == "31.3 dB"
+
+
+def test_prediction_errors_read_as_a_sentence(results):
+    said = "median error 3.1 %, 95th percentile 9.0 %, largest 12 % over 5 networks"
+    assert networks.prediction_text(results, "latency") == said
+    assert networks.prediction_text({}, "latency") == ""
+
+
+def test_a_compression_that_slows_down_says_slower(compression):
+    rows = {row[0]: row[1:] for row in networks.compression_rows(compression | {"ratio": 0.5})}
+    assert rows["latency"] == ("3.2 ms", "2 ms", "2.00x slower")
+    assert rows["size"] == ("4 MB", "1.1 MB", "3.64x smaller")
+    assert rows["accuracy"] == ("0.921", "0.918", "-0.003")

@@ -66,7 +66,7 @@ def _add_search(verbs: Any) -> None:
     verb = verbs.add_parser(
         "search",
         help="search networks under hard budgets, train and deliver the best",
-        description="Search a space of networks on a data set; nothing over budget is trained, nothing over is delivered.",
+        description="Search a space of networks on a data set; nothing over budget is trained or delivered.",
         epilog=f"Units: {UNITS}.",
     )
     verb.add_argument(
@@ -99,7 +99,7 @@ def _add_compress(verbs: Any) -> None:
     verb = verbs.add_parser(
         "compress",
         help="prune and quantize a model.pt to an ONNX file that is measured to be smaller, faster and as good",
-        description="Prune, distil and quantize; what is slower, larger or worse than allowed is refused (exit code 3).",
+        description="Prune, distil, quantize; what is slower, larger or worse than allowed is refused (exit code 3).",
     )
     verb.add_argument("model", help="a model.pt")
     verb.add_argument("--data", help="the data to prune, distil and judge by (default: what the model was trained on)")

@@ -17,6 +17,9 @@ class Standardize(nn.Module):
         dims: spatial axes, 2 or 3.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, channels: int, *, dims: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels, *(1,) * dims))

@@ -7,9 +7,11 @@ exported file, so the three cannot disagree.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from medsearch.backbones.network import Denoiser, Network, Residual, Standardize
@@ -80,6 +82,10 @@ class Plan:
     stages: tuple[tuple[Call, ...], ...]
     head: Call
 
+    def parts(self) -> list[Call]:
+        """Every call on its own."""
+        return [self.standardize, self.stem, *(part for stage in self.stages for part in stage), self.head]
+
     def call(self) -> Call:
         """The whole network as one call."""
         stages = [Call(nn.Sequential, parts) for parts in self.stages]
@@ -99,18 +105,18 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
     for i, stage in enumerate(genotype.stages):
         parts = []
         if stage.down is not None:
-            place = f"{where}.stages[{i}].down"
+            place = f"{where}: stages[{i}].down"
             parts.append(_part(DOWNSAMPLES, stage.down, place, widths[i - 1], stage.dim, dims=dims))
         for j, block in enumerate(stage.blocks):
-            parts += _block(block, stage.dim, dims, f"{where}.stages[{i}].blocks[{j}]")
+            parts += _block(block, stage.dim, dims, f"{where}: stages[{i}].blocks[{j}]")
         stages.append(tuple(parts))
     head = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
     return Plan(
         kind=Denoiser if interface.task == "denoising" else Network,
         standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
-        stem=_part(STEMS, genotype.stem, f"{where}.stem", interface.channels, widths[0], dims=dims),
+        stem=_part(STEMS, genotype.stem, f"{where}: stem", interface.channels, widths[0], dims=dims),
         stages=tuple(stages),
-        head=_part(HEADS, genotype.head, f"{where}.head", widths, **head),
+        head=_head(genotype.head, f"{where}: head", interface.task, widths, **head),
     )
 
 
@@ -120,8 +126,12 @@ def build(genotype: Genotype, interface: Interface, *, where: str = "genotype") 
     Raises:
         SpaceError: for an unknown part or knob, or a knob value that the part refuses.
     """
+    return _make(plan(genotype, interface, where=where).call(), where)
+
+
+def _make(call: Call, where: str) -> Any:
     try:
-        return plan(genotype, interface, where=where).call().make()
+        return call.make()
     except ValueError as refusal:
         raise SpaceError(where, str(refusal)) from refusal
 
@@ -136,6 +146,15 @@ def _block(block: Block, dim: int, dims: int, where: str) -> list[Call]:
     bodies = [mixer, channel] if block.residual == "each" else [Call(nn.Sequential, (mixer, channel))]
     scale = () if block.layer_scale is None else (("layer_scale", block.layer_scale),)
     return [Call(Residual, (body, dim), (("dims", dims), *scale)) for body in bodies]
+
+
+def _head(part: Part, where: str, task: str, *args: Any, **fixed: Any) -> Call:
+    call = _part(HEADS, part, where, *args, **fixed)
+    heads: Mapping[str, Any] = HEADS
+    if task not in heads[part.name].TASKS:
+        fitting = [name for name, head in heads.items() if task in head.TASKS]
+        raise SpaceError(where, f"'{part.name}' is not a head for {task}.", suggest(part.name, fitting))
+    return call
 
 
 def _knobs(registry: Registry, part: Part, where: str) -> dict[str, Any]:
@@ -155,16 +174,19 @@ def _part(registry: Registry, part: Part, where: str, *args: Any, **fixed: Any) 
 
 
 def check(space: Space, interface: Interface) -> None:
-    """Make every option of every gene once, on no memory, so that no wrong part or knob waits inside a space.
+    """Make the parts of every option of every gene once, on no memory, so that no wrong one waits inside a space.
 
     Raises:
         SpaceError: naming the file, the gene, what was seen and what is legal.
     """
-    import torch
-
+    made: set[Call] = set()
     for gene, options in {"": [None], **space.genes()}.items():
         for option in options:
             genotype = space.reach(gene, option) if gene else space.first()
-            where = f"{space.source}: {gene or 'first option of every gene'} = {option}" if gene else space.source
+            where = f"{space.source}: {gene} = {option}" if gene else space.source
+            parts = plan(genotype, interface, where=where).parts()
             with torch.device("meta"):
-                build(genotype, interface, where=where)
+                for part in parts:
+                    if part not in made:
+                        _make(part, where)
+                        made.add(part)

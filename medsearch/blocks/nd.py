@@ -151,7 +151,7 @@ def head_shape(part: str, dim: int, heads: int | None, head_dim: int) -> tuple[i
     return whole_number(part, "heads", heads), head_dim
 
 
-def local_filter(part: str, width: int, dims: int, kernel: int) -> nn.Module | None:
+def local_filter(part: str, width: int, dims: int, kernel: int) -> nn.Conv2d | nn.Conv3d | None:
     """A depthwise convolution that tells neighbours apart; None for kernel 0."""
     if kernel == 0:
         return None
@@ -165,3 +165,14 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+def depthwise(filters: nn.Conv2d | nn.Conv3d, x_BCS: Tensor) -> Tensor:
+    """Apply a depthwise convolution; on the CPU, all but small 2D windows run in the weights' own precision.
+
+    There oneDNN has no fast half-precision weight gradient for them: it takes longer than the rest of the network.
+    """
+    if x_BCS.device.type != "cpu" or (x_BCS.ndim == 4 and filters.kernel_size[0] <= 3):
+        return filters(x_BCS)
+    with without_autocast(x_BCS.device):
+        return filters(x_BCS.to(filters.weight.dtype))

@@ -1,0 +1,5 @@
+"""Smaller and faster: prune, distil, quantize, and measure whether it was worth it."""
+
+from medsearch.compress.compress import Compressed, Measured, Settings, compress
+
+__all__ = ["Compressed", "Measured", "Settings", "compress"]

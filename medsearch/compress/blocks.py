@@ -1,8 +1,9 @@
 """Block pruning: whole blocks of a perceptron's weights go, where the block form is measured to be the fastest one.
 
 Source: the block score of LPViT (Xu et al. 2024, arXiv:2407.02068, section 3.2), the mean of |w g| over a block.  What
-differs: g is the gradient of the task's loss; every block row keeps equally many blocks, so that the result is a gather and
-a dense product (see ``medsearch.blocks.block_linear``) instead of a mask; what is left is refitted to the former outputs.
+differs: g is the gradient of the task's loss; every block row keeps equally many blocks, so that the result is a gather
+and a dense product (see ``medsearch.blocks.block_linear``) instead of a mask; what is left is refitted to the former
+outputs.
 Shapes: I inputs, O outputs, R row blocks, N kept blocks of 16 inputs, K = 16 N kept inputs.
 """
 
@@ -23,9 +24,9 @@ from medsearch.compress.int8 import quantizable, with_int8
 from medsearch.compress.prune import Batch
 from medsearch.compress.quantize import GAIN
 from medsearch.compress.refit import Moments, moments, refit
+from medsearch.compress.stopwatch import duel
 from medsearch.compress.structure import Place, paths, with_knobs
 from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.latency import ratio
 from medsearch.spaces import Genotype
 from medsearch.train.task import Task
 
@@ -61,7 +62,7 @@ def measured_gains(dense: nn.Module, blocks: nn.Module, shape: tuple[int, ...], 
     nodes = quantizable(model)
     ranges = dict.fromkeys((name for node in nodes for name in (node.input[0], node.output[0])), (-4.0, 4.0))
     int8 = with_int8(model, {node.name for node in nodes}, ranges)
-    return Gains(*(ratio(form, other, ((1, *shape),), seconds=seconds)[0] for form in (one, int8)))
+    return Gains(*(duel(form, other, (1, *shape), seconds=seconds)[0] for form in (one, int8)))
 
 
 def block_prune(
@@ -96,7 +97,10 @@ def block_prune(
         del state[f"{name}.weight"]
         form = result.get_submodule(name)
         assert isinstance(form, BlockLinear)
-        state |= {f"{name}.{key}": tensor for key, tensor in _blocks(model.get_submodule(name), form, gradients[name], seen[name]).items()}
+        state |= {
+            f"{name}.{key}": tensor
+            for key, tensor in _blocks(model.get_submodule(name), form, gradients[name], seen[name]).items()
+        }
     result.load_state_dict(state)
     return result.eval(), new_genotype, verdicts
 
@@ -162,7 +166,9 @@ def _blocks(dense: nn.Module, form: BlockLinear, gradient_OI: Tensor, seen: Mome
         for weight, bias, kept in zip(weight_OI.chunk(rows), biases, inputs_RK, strict=True)
     ]
     tensors = {"weight_ROK": torch.stack([weight for weight, _ in fitted]), "columns": columns_RN}
-    return tensors if bias_O is None else tensors | {"bias": torch.cat([bias for _, bias in fitted if bias is not None])}
+    return (
+        tensors if bias_O is None else tensors | {"bias": torch.cat([bias for _, bias in fitted if bias is not None])}
+    )
 
 
 def _gradients(model: Network, layers: Sequence[str], task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 A node in 8 bits reads unsigned activations and signed weights with one scale per output channel, behind pairs of
 QuantizeLinear and DequantizeLinear nodes that ONNX Runtime fuses with it.  The weights of all other nodes are stored in
-8 bits as well and multiplied by their scales by a Cast and a Mul, which ONNX Runtime computes once, when the file is loaded
-(a DequantizeLinear it would compute at every run).
+8 bits as well and multiplied by their scales by a Cast and a Mul, which ONNX Runtime computes once, when the file is
+loaded (a DequantizeLinear it would compute at every run).
 """
 
 from __future__ import annotations

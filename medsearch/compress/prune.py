@@ -28,9 +28,10 @@ from medsearch.train.task import Task
 
 Batch = tuple[Tensor, Tensor]
 
-IMAGES, BATCH = 256, 8
+IMAGES, BATCH, AT_ONCE = 256, 8, 64
+"""Calibration images, those of one gradient, and those of one forward pass without."""
 MULTIPLES = {"hidden": 8}
-FLOOR = 0.25
+FLOOR = 0.125
 """Share of its units that every layer keeps."""
 
 
@@ -69,8 +70,8 @@ class Pruner:
     def __call__(self, keep_macs: float) -> Pruned:
         """The network at ``keep_macs`` of its multiply-adds (or at its floors), as a new one.
 
-        Every layer keeps a quarter of its units, hidden widths stay multiples of 8, every stage keeps a block.  A block goes
-        as a whole where that leaves a lower loss than narrower blocks alone.
+        Every layer keeps an eighth of its units, hidden widths stay multiples of 8, every stage keeps a block.  A block
+        goes as a whole where that leaves a lower loss than narrower blocks alone.
         """
         target = keep_macs * self.before.macs
         best = self._cut(target, ())
@@ -116,9 +117,15 @@ class Pruner:
 
     @torch.no_grad()
     def _judged(self, model: Network, genotype: Genotype, dropped: tuple[Position, ...]) -> Pruned:
-        losses = [self.task.loss(model(images), targets) for images, targets in self.batches]
-        mean = float(torch.stack(losses).mean())
+        mean = float(torch.stack([self.task.loss(model(images), targets) for images, targets in self._large]).mean())
         return Pruned(model=model, genotype=genotype, macs=self._macs(genotype), loss=mean, dropped=dropped)
+
+    @cached_property
+    def _large(self) -> list[Batch]:
+        """The same images in fewer batches."""
+        step = AT_ONCE // BATCH
+        parts = [zip(*self.batches[i : i + step], strict=True) for i in range(0, len(self.batches), step)]
+        return [(torch.cat(images), torch.cat(targets)) for images, targets in parts]
 
     @cached_property
     def _costs(self) -> dict[Units, float]:
@@ -128,7 +135,7 @@ class Pruner:
     @cached_property
     def _seen(self) -> dict[str, Moments]:
         layers = [unit.reader for unit in self._costs]
-        return moments(self.model, layers, (images for images, _ in self.batches))
+        return moments(self.model, layers, (images for images, _ in self._large))
 
     @cached_property
     def _importance(self) -> dict[Units, Tensor]:
@@ -156,23 +163,26 @@ def importance(model: Network, found: Collection[Units], task: Task, batches: Se
 
 
 def least_loss(scores: Mapping[Units, Tensor], costs: Mapping[Units, float], excess: float) -> dict[Units, Tensor]:
-    """The units that stay, where some go, once the least important per multiply-add are gone and ``excess`` is saved."""
+    """The units that stay, where some go, when the least important per multiply-add go until ``excess`` is saved."""
     order = {unit: score.argsort() for unit, score in scores.items()}
     gone = dict.fromkeys(scores, 0)
-    queue: list[tuple[float, int, Units]] = []
+    queue: list[tuple[float, int, int]] = []
+    kinds = list(scores)
 
-    def offer(unit: Units) -> None:
+    def offer(index: int) -> None:
+        unit = kinds[index]
         multiple = MULTIPLES.get(unit.knob, 1)
         next_gone = gone[unit] + ((unit.count - gone[unit]) % multiple or multiple)
         if unit.count - next_gone >= max(multiple, FLOOR * unit.count):
             loss = float(scores[unit][order[unit][gone[unit] : next_gone]].sum())
-            heapq.heappush(queue, (loss / (costs[unit] * (next_gone - gone[unit])), next_gone, unit))
+            heapq.heappush(queue, (loss / (costs[unit] * (next_gone - gone[unit])), index, next_gone))
 
-    for unit in scores:
-        offer(unit)
+    for index in range(len(kinds)):
+        offer(index)
     while excess > 0 and queue:
-        _, next_gone, unit = heapq.heappop(queue)
+        _, index, next_gone = heapq.heappop(queue)
+        unit = kinds[index]
         excess -= costs[unit] * (next_gone - gone[unit])
         gone[unit] = next_gone
-        offer(unit)
+        offer(index)
     return {unit: order[unit][count:].sort().values for unit, count in gone.items() if count}

@@ -1,4 +1,4 @@
-"""Post-training quantization with a stopwatch: a group of nodes computes in 8 bits only where the measured file is faster.
+"""Post-training quantization with a stopwatch: nodes compute in 8 bits only where the measured file is faster for it.
 
 A group is one kind of convolution (dense, pointwise, depthwise), or the matrix products, of one stage.  Attention
 products, softmax and norms stay in float.  Ranges are those seen on calibration images, whole or clipped.
@@ -15,7 +15,8 @@ import onnx
 
 from medsearch.compress.int8 import Range, quantizable, weights, with_int8
 from medsearch.compress.score import outputs
-from medsearch.measure.latency import ratio, session
+from medsearch.compress.stopwatch import duel
+from medsearch.measure.latency import session
 
 CLIPPED = 1e-4
 """Share of the values beyond a clipped range, on either side."""
@@ -116,8 +117,8 @@ class _Search:
         """Change these groups to the other form if that is faster and scores enough."""
         changed = self.int8.symmetric_difference(names)
         trial = self.form(changed)
-        shapes = ((1, *self.images.shape[1:]),)
-        gain = ratio(self.best, trial, shapes, seconds=self.seconds)[0]
+        shape = (1, *self.images.shape[1:])
+        gain = duel(self.best, trial, shape, seconds=self.seconds)[0]
         reached = self.judge(trial) if gain >= GAIN else None
         better = reached is not None and reached >= self.least
         what = f"{gain:.2f}x as fast in {'int8' if set(names) <= changed else 'float'}"

@@ -64,7 +64,7 @@ def branches(genotype: Genotype) -> dict[Position, tuple[str, ...]]:
 
 def paths(genotype: Genotype) -> dict[Place, str]:
     """The name in the network of every mixer and channel mixer, in the order of the data."""
-    found = {}
+    found: dict[Place, str] = {}
     for at, names in branches(genotype).items():
         bodies = [f"{name}.body" for name in names] if len(names) == 2 else [f"{names[0]}.body.{k}" for k in (0, 1)]
         found |= {Place(at, role): body for role, body in zip(("mixer", "channel"), bodies, strict=True)}
@@ -76,8 +76,7 @@ def units(model: Network, genotype: Genotype) -> list[Units]:
     found = []
     for place, path in paths(genotype).items():
         part = model.get_submodule(path)
-        groups: dict[str, Group] = part.groups() if hasattr(part, "groups") else {}
-        for knob, group in groups.items():
+        for knob, group in getattr(part, "groups", dict)().items():
             length = model.get_parameter(f"{path}.{group.read.name}").shape[group.read.axis]
             found.append(Units(place=place, path=path, knob=knob, group=group, count=group.read.units(length)))
     return found
@@ -117,7 +116,7 @@ def cut(
 ) -> tuple[Network, Genotype]:
     """A new, smaller network with the weights of the ``kept`` units, and its genotype.
 
-    It computes what ``model`` would with the values of the other units at zero, as far as no norm lies across the units.
+    It computes what ``model`` would with the values of the other units at zero, if no norm lies across the units.
     """
     state = dict(model.state_dict())
     for unit, chosen in kept.items():

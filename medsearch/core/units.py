@@ -41,8 +41,8 @@ def parse_count(text: str, *, where: str = "count") -> int:
 
 def format_bytes(count: float) -> str:
     """``1.25 GB`` - decimal units, three digits."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(count) >= size:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(count) >= 0.9995 * size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f} B"
 
@@ -50,7 +50,7 @@ def format_bytes(count: float) -> str:
 def format_count(count: float) -> str:
     """``1.25 M`` - three digits."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(count) >= size:
+        if abs(count) >= 0.9995 * size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f}"
 

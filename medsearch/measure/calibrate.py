@@ -45,8 +45,8 @@ def calibrate(
 ) -> dict[str, Accuracy]:
     """Measure ``genotypes`` as whole networks and correct ``cost`` by them.
 
-    Returns the error that each network shows when the correction is fitted to all the others, so that no network is judged by
-    a correction that has seen it.
+    Returns the error that each network shows when the correction is fitted to all the others, so that no network is
+    judged by a correction that has seen it.
     """
     sums = [cost.sums(genotype) for genotype in genotypes]
     real = [measure(genotype) for genotype in genotypes]

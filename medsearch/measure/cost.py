@@ -1,9 +1,9 @@
 """The costs of a genotype before anything of it is trained: parts traced and timed once, then added up.
 
-Every distinct part (a residual branch, a downsampling, a stem, a head, at one input size) is made once: its weights and
-multiply-adds are counted, its memory traced on fake tensors, its latency measured in ONNX Runtime.  A genotype is then a sum,
-and two numbers learned from whole networks correct what the sum cannot see: what the runtime fuses across parts, and what
-the allocator adds.
+Every distinct part (a residual branch, a downsampling, a stem, a head, at one input size) is made once: its weights
+and multiply-adds are counted, its memory traced on fake tensors, its latency measured in ONNX Runtime.  A genotype is
+then a sum, and two numbers learned from whole networks correct what the sum cannot see: what the runtime fuses across
+parts, and what the allocator adds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from medsearch.spaces import Genotype
 Shape = tuple[int, ...]
 
 OVERHEAD = "an empty call"
+CHAIN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +109,8 @@ class CostModel:
     def sums(self, genotype: Genotype) -> tuple[float, float]:
         """Memory (bytes) and latency (ms) as the plain sums over parts, before any correction."""
         walk = list(self._walk(genotype))
-        overhead = self._overhead()
-        parts = sum(max(0.0, self._milliseconds(call, shapes) - overhead) for call, shapes, _, _ in walk)
-        return self._memory(walk), parts + overhead
+        parts = sum(self._milliseconds(call, shapes, part.output) for call, shapes, part, _ in walk)
+        return self._memory(walk), parts + self._overhead()
 
     def _predict(self, genotype: Genotype) -> Costs:
         walk = list(self._walk(genotype))
@@ -123,7 +123,7 @@ class CostModel:
         )
 
     def _walk(self, genotype: Genotype) -> Iterator[tuple[Call, tuple[Shape, ...], _Part, bool]]:
-        """Every part with the shapes (C, *S) it is given and whether the head reads its output, in order of the data."""
+        """Every part, the shapes (C, *S) it is given and whether the head reads its output, in order of the data."""
         planned = plan(genotype, self.interface)
         image = (self.interface.channels, *self.conditions.size)
         part = self._part(planned.stem, (image,))
@@ -135,8 +135,8 @@ class CostModel:
                 part = self._part(call, shapes)
                 yield call, shapes, part, i == len(calls) - 1
             features.append(part.output)
-        shapes = (*features, image)
-        yield planned.head, shapes, self._part(planned.head, shapes), False
+        seen = (*features, image)
+        yield planned.head, seen, self._part(planned.head, seen), False
 
     def _memory(self, walk: list[tuple[Call, tuple[Shape, ...], _Part, bool]]) -> float:
         image_bytes = 4 * self.interface.channels * math.prod(self.conditions.size) * self.conditions.batch
@@ -167,11 +167,18 @@ class CostModel:
             self.profile.parts[OVERHEAD] = latency(onnx, threads=self.conditions.threads, seconds=0.1).quartile_low_ms
         return self.profile.parts[OVERHEAD]
 
-    def _milliseconds(self, call: Call, shapes: tuple[Shape, ...]) -> float:
+    def _milliseconds(self, call: Call, shapes: tuple[Shape, ...], output: Shape) -> float:
+        """Milliseconds that one part adds to a network.
+
+        A part that keeps the shape is timed as a chain of ``CHAIN``, so that what happens at the ends of a file (layout
+        changes, copies) weighs as little as it does in a network.
+        """
         key = f"{' '.join(call.source().split())} @ {' '.join('x'.join(map(str, shape)) for shape in shapes)}"
         if key not in self.profile.parts:
+            chain = CHAIN if shapes == (output,) else 1
             inputs = [torch.rand(1, *shape) for shape in shapes]
-            onnx = to_onnx_fast(call.make(), (inputs[0],) if len(inputs) == 1 else (inputs[:-1], inputs[-1]))
-            timed = latency(onnx, threads=self.conditions.threads, seconds=0.06)
-            self.profile.parts[key] = timed.quartile_low_ms
+            module = nn.Sequential(*(call.make() for _ in range(chain))) if chain > 1 else call.make()
+            onnx = to_onnx_fast(module, (inputs[0],) if len(inputs) == 1 else (inputs[:-1], inputs[-1]))
+            timed = latency(onnx, threads=self.conditions.threads, seconds=0.08)
+            self.profile.parts[key] = max(0.0, timed.quartile_low_ms - self._overhead()) / chain
         return self.profile.parts[key]

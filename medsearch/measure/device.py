@@ -11,7 +11,7 @@ from typing import Any
 
 from medsearch.core.files import read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def cache_folder() -> Path:
 class Profile:
     """Milliseconds of network parts on one device, remembered in a JSON file that says which device it is of.
 
-    A file of another device, or of another runtime version, is not used: the profile then starts empty under its own name.
+    A file of another device, or of another runtime version, is not used: the profile then starts empty under its own
+    name.
 
     Args:
         threads: of the runtime.

@@ -1,4 +1,4 @@
-"""Latency of ONNX files in ONNX Runtime on the CPU: one session at a time, threads pinned, medians, pairs interleaved."""
+"""Latency of ONNX files in ONNX Runtime on the CPU: one session at a time, threads pinned, medians, pairs in turns."""
 
 from __future__ import annotations
 

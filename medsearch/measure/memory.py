@@ -1,8 +1,8 @@
 """Peak memory of one training step: traced part by part without doing the arithmetic, added up, and measured for real.
 
-A part of a network is run forwards and backwards on fake tensors, which have shapes but no contents, while every storage that
-is born and dies is counted.  What a whole step needs follows from the parts: the weights and their companions, what earlier
-parts hold for the backward pass, and the largest moment of the part at work.
+A part of a network is run forwards and backwards on fake tensors, which have shapes but no contents, while every
+storage that is born and dies is counted.  What a whole step needs follows from the parts: the weights and their
+companions, what earlier parts hold for the backward pass, and the largest moment of the part at work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class StorageWatch(TorchDispatchMode):
-    """Count the bytes of all storages that operators make, while they live: ``live`` now, ``peak`` since the last mark."""
+    """Count the bytes of the living storages that operators made: ``live`` now, ``peak`` since the last mark."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Footprint:
 
 
 def footprint(make: Callable[[], nn.Module], shapes: Sequence[tuple[int, ...]], *, precision: str) -> Footprint:
-    """Trace one part on inputs of these shapes (B, C, *S); several shapes are the stage features and the image of a head.
+    """Trace one part on inputs of these shapes (B, C, *S); several are the stage features and the image of a head.
 
     Args:
         make: builds the module.
@@ -197,8 +197,8 @@ def inference_peak(parts: Sequence[Footprint], *, batch_bytes: int, stage_ends: 
 def measured_peak(step: Callable[[], object], resident: Sequence[Tensor], device: torch.device) -> int:
     """Peak bytes while ``step`` runs: what the allocator handed out, on top of the ``resident`` tensors' storages.
 
-    On CUDA this is the allocator's own peak counter.  On the CPU it is the running sum of the profiler's record of every
-    allocation and release, so that operators' private workspaces are counted too.
+    On CUDA this is the allocator's own peak counter.  On the CPU it is the running sum of the profiler's record of
+    every allocation and release, so that operators' private workspaces are counted too.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -209,7 +209,7 @@ def measured_peak(step: Callable[[], object], resident: Sequence[Tensor], device
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in resident}
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
-    results = profile.profiler.kineto_results  # type: ignore[union-attr]
+    results = profile.profiler.kineto_results
     events = [(event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]"]
     level = peak = 0
     for _, change in sorted(events, key=lambda pair: pair[0]):

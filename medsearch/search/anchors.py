@@ -1,7 +1,7 @@
 """The first trials of a search: one plain network per mixer, and the thesis that MLPs belong early and attention late.
 
-A few trials decide how a short search goes.  Anchors show every mixer family once, at middling width and depth, before the
-strategy starts to learn, so a short search can still say what each family is worth on this data.
+A few trials decide how a short search goes.  Anchors show every mixer family once, at middling width and depth, before
+the strategy starts to learn, so a short search can still say what each family is worth on this data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from medsearch.spaces import Genotype, Space
 
 
 def anchors(space: Space) -> Iterator[Genotype]:
-    """Genotypes with every open value in the middle: one mixer at all stages, then MLP, convolution and attention by stage."""
+    """Genotypes with every open value in the middle: one mixer in all stages, then MLP to attention by stage."""
     options = space.genes()
     mixer_genes = [gene for gene in options if gene.rsplit(".", 1)[-1] == "mixer"]
     if not mixer_genes:
@@ -31,6 +31,8 @@ def anchors(space: Space) -> Iterator[Genotype]:
 
 def _by_stage(genes: list[str], options: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """MLP first, convolution in the middle, attention last - where the space offers all three."""
+    if len(genes) < 2:
+        return []
     kinds = ["gmlp", *["conv"] * (len(genes) - 2), "attention"]
     found = {}
     for gene, kind in zip(genes, kinds, strict=True):

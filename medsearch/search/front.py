@@ -26,8 +26,8 @@ def choose(trials: Sequence[Trial], count: int) -> list[Trial]:
     """``count`` trials worth training fully: the best error, then those that differ most at the least cost in error.
 
     After the best comes, one at a time, the trial with the highest gain: mixer families not chosen yet and stages with
-    another mixer, and how much faster it is, against how much error it adds relative to the best.  Trials off the front are
-    candidates too (a family may be a hair behind), but only if the front has too few.
+    another mixer, and how much faster it is, against how much error it adds relative to the best.  Trials off the
+    front are candidates too (a family may be a hair behind), but only if the front has too few.
     """
     on_front = front(trials)
     rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]

@@ -23,15 +23,24 @@ class Evaluation(Protocol):
     """What trying a genotype showed.
 
     ``error`` and ``metrics`` are of the validation split, smaller errors are better; ``curve`` is the error after each
-    evaluated epoch, ``stopped`` whether training ended early because the curve was above its bounds, ``seconds`` the time it
-    took.
+    evaluated epoch, ``stopped`` whether training ended early because the curve was above its bounds, ``seconds`` the
+    time it took.
     """
 
-    error: float
-    metrics: dict[str, float]
-    curve: tuple[float, ...]
-    stopped: bool
-    seconds: float
+    @property
+    def error(self) -> float: ...
+
+    @property
+    def metrics(self) -> dict[str, float]: ...
+
+    @property
+    def curve(self) -> tuple[float, ...]: ...
+
+    @property
+    def stopped(self) -> bool: ...
+
+    @property
+    def seconds(self) -> float: ...
 
 
 class Evaluator(Protocol):
@@ -79,11 +88,11 @@ class Search:
     store: Store
     workers: int = 1
     seed: int = 0
-    patience: int = 3
+    patience: int = 2
     tally: Tally = field(default_factory=Tally)
 
     def run(self, *, until: Callable[[Sequence[Trial]], bool]) -> Iterator[Trial]:
-        """Run trials until ``until(all trials)`` says that no more shall begin, or nothing new fits; yields each as it ends."""
+        """Begin trials until ``until(all trials)`` says stop or nothing new fits; yields each trial as it ends."""
         queue = self.store.recover()
         first = list(anchors(self.space))
         running: dict[Future[Evaluation], int] = {}

@@ -1,4 +1,4 @@
-"""The durable record of a search: an Optuna study, so that Optuna's own tools can read it, and a killed search goes on."""
+"""The durable record of a search: an Optuna study, so that Optuna's tools can read it and a killed search goes on."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Store:
         return [self._read(trial) for trial in self._study.trials if "genotype" in trial.user_attrs]
 
     def recover(self) -> list[Genotype]:
-        """Close the trials that a killed process left running, and return their genotypes so that they can be tried again."""
+        """Close the trials that a killed process left running; returns their genotypes, to be tried again."""
         left = [trial for trial in self._study.trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
         for trial in left:
             self._study.tell(trial.number, state=TrialState.FAIL)

@@ -1,13 +1,14 @@
 """One architecture as frozen plain data: what is built, stored, compared and hashed.
 
-A genotype says every block of every stage, so it can be built without the space it came from, and so that a pruned network,
-whose blocks have widths of their own, is still a genotype.
+A genotype says every block of every stage, so it can be built without the space it came from, and so that a pruned
+network, whose blocks have widths of their own, is still a genotype.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class Part:
     knobs: tuple[tuple[str, Value], ...] = ()
 
     @classmethod
-    def of(cls, name: str, **knobs: Value) -> Part:
+    def of(cls, name: str, /, **knobs: Value) -> Part:
         """``Part.of("dwconv", kernel=7)``."""
         return cls(name, tuple(sorted(knobs.items())))
 
@@ -48,7 +49,7 @@ class Part:
         if not isinstance(fields["name"], str):
             raise SpaceError(f"{where}.name", f"expected a name, got {fields['name']!r}.")
         for knob, value in fields.items():
-            if not isinstance(value, int | float | str | bool | None):
+            if not isinstance(value, int | float | str | None) or not _finite(value):
                 raise SpaceError(f"{where}.{knob}", f"expected a single value, got {value!r}.")
         return cls.of(fields.pop("name"), **fields)
 
@@ -110,7 +111,7 @@ class Genotype:
         """Inverse of :meth:`to_data`, for data from a file: anything out of shape is a SpaceError that says where."""
         fields = _fields(data, where, required={"dims", "stem", "stages", "head"})
         dims = fields["dims"]
-        if isinstance(dims, bool) or dims not in (2, 3):
+        if type(dims) is not int or dims not in (2, 3):
             raise SpaceError(f"{where}.dims", f"expected 2 or 3, got {dims!r}.")
         stages = _list(fields["stages"], f"{where}.stages")
         return cls(
@@ -154,10 +155,14 @@ def _block(data: Any, where: str) -> Block:
     residual, scale = fields.get("residual", "each"), fields.get("layer_scale")
     if residual not in ("each", "joint"):
         raise SpaceError(f"{where}.residual", f"expected 'each' or 'joint', got {residual!r}.")
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float)):
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or not _finite(scale)):
         raise SpaceError(f"{where}.layer_scale", f"expected a number, got {scale!r}.")
     mixer, channel = (Part.from_data(fields[key], f"{where}.{key}") for key in ("mixer", "channel"))
-    return Block(mixer, channel, residual, scale)
+    return Block(mixer, channel, residual, None if scale is None else float(scale))
+
+
+def _finite(value: Value) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _fields(

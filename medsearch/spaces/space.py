@@ -1,9 +1,9 @@
 """A search space: a genotype with some of its values left open, and the operations of a search on it.
 
 The space is a tree of plain values in which ``{choice: [...]}`` and ``{range: [low, high]}`` (whole numbers, both ends
-included) may stand for any value or part.  A *gene* is one open decision, named by its path
-(``stages.0.mixer``, ``stages.0.mixer.dwconv.kernel``); a gene exists only where the choices above it lead to it, so no gene
-is ever dead.  Nothing here imports torch; whether a part exists and takes a knob is asked of the ``backbones`` room.
+included) may stand for any value or part.  A *gene* is one open decision, named by its path (``stages.0.mixer``,
+``stages.0.mixer.dwconv.kernel``); a gene exists only where the choices above it lead to it, so no gene is ever dead.
+Nothing here imports torch; whether a part exists and takes a knob is asked of the ``backbones`` room.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Choose = Callable[[str, list[Any]], Any]
 
 _KEYS = {"name", "about", "dims", "stem", "down", "heads", "stages"}
 _STAGE_KEYS = {"dim", "depth", "mixer", "mixers", "channel", "down", "residual", "layer_scale"}
+_SEARCHED = "To search, write {choice: [...]} or {range: [low, high]}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +104,12 @@ class Space:
         return self._with(mixed, rng)
 
     def neighbours(self, genotype: Genotype) -> Iterator[Genotype]:
-        """All genotypes one gene away; a gene that appears by the change takes its first option."""
+        """All genotypes one gene away, with all values of the genes that appear by the change."""
         genes, options = self.encode(genotype), self.genes()
         for gene, value in genes.items():
             for option in options[gene]:
                 if option != value:
-                    yield self._with({**genes, gene: option})
+                    yield from self._all_with({**genes, gene: option})
 
     def repair(self, genotype: Genotype, excess: Callable[[Genotype], float], rng: random.Random) -> Genotype | None:
         """A genotype near ``genotype`` with ``excess(g) <= 0``, by the fewest single-gene steps a greedy walk finds.
@@ -151,6 +152,23 @@ class Space:
                     genes[above] = label
         return self._with(genes)
 
+    def _all_with(self, genes: Genes) -> Iterator[Genotype]:
+        left: Genes = {}
+
+        def choose(gene: str, options: list[Any]) -> Any:
+            if gene in genes and genes[gene] in options:
+                return genes[gene]
+            left.setdefault(gene, options)
+            return options[0]
+
+        genotype = self.express(choose)
+        if not left:
+            yield genotype
+            return
+        gene, options = next(iter(left.items()))
+        for option in options:
+            yield from self._all_with({**genes, gene: option})
+
     def _with(self, genes: Genes, rng: random.Random | None = None) -> Genotype:
         def choose(gene: str, options: list[Any]) -> Any:
             if gene in genes and genes[gene] in options:
@@ -172,13 +190,15 @@ def read_space(data: Any, source: str, *, task: str = "classification") -> Space
         raise SpaceError(source, f"unknown key '{key}'.", suggest(key, _KEYS))
     for key in sorted({"name", "dims", "stem", "heads", "stages"} - set(data)):
         raise SpaceError(source, f"'{key}' is missing.")
-    if data["dims"] not in (2, 3) or isinstance(data["dims"], bool):
+    if not isinstance(data["name"], str) or not data["name"]:
+        raise SpaceError(f"{source}: name", f"expected a text, got {data['name']!r}.")
+    if type(data["dims"]) is not int or data["dims"] not in (2, 3):
         raise SpaceError(f"{source}: dims", f"expected 2 or 3, got {data['dims']!r}.")
     heads = data["heads"]
     if not isinstance(heads, dict) or not heads:
         raise SpaceError(f"{source}: heads", f"expected a head per task, got {heads!r}.")
     if task not in heads:
-        raise SpaceError(f"{source}: heads", f"no head for task '{task}'.", f"Tasks here: {', '.join(sorted(heads))}.")
+        raise SpaceError(f"{source}: heads", f"no head for task '{task}'.", f"Tasks: {', '.join(map(str, heads))}.")
     if not isinstance(data["stages"], list) or not data["stages"]:
         raise SpaceError(f"{source}: stages", f"expected a list of stages, got {data['stages']!r}.")
     down = data.get("down", {"name": "conv3s2"})
@@ -186,7 +206,7 @@ def read_space(data: Any, source: str, *, task: str = "classification") -> Space
     tree = {"stem": _read_part(data["stem"], f"{source}: stem"), "stages": stages}
     tree["head"] = _read_part(heads[task], f"{source}: heads.{task}")
     _check_options(tree, f"{source}: ")
-    return Space(name=str(data["name"]), dims=data["dims"], tree=tree, source=source, about=str(data.get("about", "")))
+    return Space(name=data["name"], dims=data["dims"], tree=tree, source=source, about=str(data.get("about", "")))
 
 
 def _read_stage(stage: Any, where: str, down: Any, index: int) -> dict[str, Any]:
@@ -202,9 +222,15 @@ def _read_stage(stage: Any, where: str, down: Any, index: int) -> dict[str, Any]
     if not isinstance(mixers, list) or not mixers:
         raise SpaceError(f"{where}.mixers", f"expected a list of mixers, got {mixers!r}.")
     for key in ("dim", "depth"):
-        for value in _leaves(stage.get(key, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SpaceError(f"{where}.{key}", f"expected a whole number, at least 1, got {value!r}.")
+        _check_leaves(stage.get(key, 1), f"{where}.{key}", "a whole number, at least 1", _is_count)
+    residual, scale = stage.get("residual", "each"), stage.get("layer_scale")
+    _check_leaves(residual, f"{where}.residual", "'each' or 'joint'", lambda leaf: leaf in ("each", "joint"))
+    _check_leaves(scale, f"{where}.layer_scale", "a number", lambda leaf: leaf is None or type(leaf) in (int, float))
+    if len(mixers) > (least := min(_leaves(stage.get("depth", 1)))):
+        problem = f"a cycle of {len(mixers)} mixers is longer than the depth, {least}."
+        raise SpaceError(f"{where}.mixers", problem, "Shorten the cycle, or make the stage deeper.")
+    if index == 0 and "down" in stage:
+        raise SpaceError(f"{where}.down", "the first stage has no downsampling.", "The stem leads into it.")
     name = "mixer" if len(mixers) == 1 else "mixers"
     read = [_read_part(mixer, f"{where}.{name}") for mixer in mixers]
     return {
@@ -213,8 +239,8 @@ def _read_stage(stage: Any, where: str, down: Any, index: int) -> dict[str, Any]
         name: read[0] if len(read) == 1 else read,
         "channel": _read_part(stage["channel"], f"{where}.channel"),
         "down": None if index == 0 else _read_part(stage.get("down", down), f"{where}.down"),
-        "residual": stage.get("residual", "each"),
-        "layer_scale": stage.get("layer_scale"),
+        "residual": residual,
+        "layer_scale": scale,
     }
 
 
@@ -224,12 +250,24 @@ def _read_part(node: Any, where: str) -> Any:
         return {"name": node}
     if _is_open(node):
         options = node.get("choice")
-        if not isinstance(options, list) or not options:
+        if set(node) != {"choice"} or not isinstance(options, list) or not options:
             raise SpaceError(where, f"expected a choice of parts, got {node!r}.", "Write {choice: [{name: ...}, ...]}.")
         return {"choice": [_read_part(option, f"{where}.choice[{i}]") for i, option in enumerate(options)]}
-    if not isinstance(node, dict) or not isinstance(node.get("name"), str):
+    named = isinstance(node, dict) and isinstance(node.get("name"), str) and all(isinstance(key, str) for key in node)
+    if not named:
         raise SpaceError(where, f"expected a part with a name, got {node!r}.", "Write {name: dwconv, kernel: 5}.")
+    for knob, value in node.items():
+        _check_leaves(value, f"{where}.{knob}", "a single value", lambda leaf: not isinstance(leaf, list | dict))
     return dict(node)
+
+
+def _check_leaves(node: Any, where: str, wanted: str, fits: Callable[[Any], bool]) -> None:
+    """Refuse a value, or an option of an open one, that does not fit."""
+    _check_options(node, where)
+    for leaf in _leaves(node):
+        if not fits(leaf):
+            remedy = _SEARCHED if isinstance(leaf, list | dict) else ""
+            raise SpaceError(where, f"expected {wanted}, got {leaf!r}.", remedy)
 
 
 def _check_options(node: Any, where: str) -> None:
@@ -259,9 +297,16 @@ def _check_open(node: dict[str, Any], where: str) -> None:
     if not isinstance(options, list) or not options:
         raise SpaceError(where, f"expected a list of options, got {options!r}.")
     labels = [_label(option) for option in options]
-    for i, label in enumerate(labels):
+    for i, (label, option) in enumerate(zip(labels, options, strict=True)):
+        if _is_open(option):
+            raise SpaceError(f"{where}.choice[{i}]", "a choice cannot be an option.", "Write all options in one list.")
         if label in labels[:i]:
             raise SpaceError(f"{where}.choice[{i}]", f"option {label!r} is there twice.", "Remove one of them.")
+    named = [option for option in options if isinstance(option, dict)]
+    for option in named:
+        if len([other for other in named if other.get("name") == option.get("name")]) > 1 and _count(option) > 1:
+            problem = f"'{option.get('name')}' is there twice, and its knobs are open."
+            raise SpaceError(where, problem, "Write one option with all its choices, or give every knob one value.")
 
 
 def _is_open(node: Any) -> bool:
@@ -279,7 +324,7 @@ def _label(option: Any) -> Any:
     """What a gene holds for this option: a plain value itself, a part's name with its fixed knobs."""
     if not isinstance(option, dict):
         return option
-    fixed = {key: value for key, value in option.items() if key != "name" and not isinstance(value, dict | list)}
+    fixed = {str(key): value for key, value in option.items() if key != "name" and not isinstance(value, dict | list)}
     return str(Part.of(str(option.get("name")), **fixed))
 
 
@@ -392,4 +437,8 @@ def _contract(genotype: Genotype, tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(node: Any) -> list[Any]:
-    return _options(node) if _is_open(node) and isinstance(next(iter(node.values())), list) else [node]
+    return _options(node) if _is_open(node) else [node]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1

@@ -1,7 +1,7 @@
-"""Random changes that leave the meaning of a medical image alone: flips, quarter turns, shifts, brightness and contrast.
+"""Random changes that leave the meaning of a medical image alone: flips, quarter turns, shifts, brightness, contrast.
 
-A batch is cut into a few groups, and each group gets one geometric change: as varied over an epoch as one change per image,
-at the cost of a few copies per batch.  Shapes: B batch, C channels, S spatial axes.
+A batch is cut into a few groups, and each group gets one geometric change: as varied over an epoch as one change per
+image, at the cost of a few copies per batch.  Shapes: B batch, C channels, S spatial axes.
 """
 
 from __future__ import annotations

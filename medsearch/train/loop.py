@@ -1,7 +1,7 @@
 """Train a network for a fixed number of epochs: AdamW, one learning-rate cycle, averaged weights, mixed precision.
 
-Source: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), the one-cycle schedule (Smith & Topin 2019, arXiv:1708.07120)
-with cosine annealing, exponential moving average of the weights for evaluation.
+Source: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), the one-cycle schedule (Smith & Topin 2019,
+arXiv:1708.07120) with cosine annealing, exponential moving average of the weights for evaluation.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def faster_precision(model: nn.Module, data: Dataset, task: Task, recipe: Recipe
 
 
 def step_memory(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> int:
-    """Peak bytes of one training step as :func:`train` runs it, measured by the allocator; the model is left as it was."""
+    """Peak bytes of one training step as :func:`train` runs it, by the allocator; the model is left as it was."""
     stepper = Stepper(copy.deepcopy(model), data.dims, task, recipe)
     images, targets = _batch(data, recipe)
     rng = torch.Generator().manual_seed(0)
@@ -59,6 +59,6 @@ def step_memory(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> 
 
 
 def measured(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> Measured:
-    """What a whole network takes: peak bytes of a training step, and milliseconds as an ONNX file (batch 1, one thread)."""
+    """What a whole network takes: peak bytes of a training step; milliseconds as an ONNX file (batch 1, one thread)."""
     onnx = to_onnx_fast(model, (torch.zeros(1, data.channels, *data.size),))
     return Measured(memory=step_memory(model, data, task, recipe), latency=latency(onnx, seconds=0.2).median_ms)

@@ -1,7 +1,7 @@
 """Training in worker processes: one thread each, the data handed over once.
 
-Several single-threaded workers train more images per second together than one process with as many threads, because small
-networks leave threads waiting for each other, and they do not collapse when the machine has other work to do.
+Several single-threaded workers train more images per second together than one process with as many threads, because
+small networks leave threads waiting for each other, and they do not collapse when the machine has other work to do.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from medsearch.verbs.deliver import ONNX_TOLERANCE
 
 
 def export_file(model: Path, out: Path) -> str:
-    """Write ``out`` (``.py`` with its weights beside it, or ``.onnx``), check it against the model, and say how it went."""
+    """Write ``out`` (``.py`` with its weights beside it, or ``.onnx``), check it against the model, say how it went."""
     checkpoint = load_model(model)
     network = checkpoint.build()
     rng = np.random.default_rng(0)

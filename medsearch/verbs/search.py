@@ -1,13 +1,14 @@
 """``medsearch search``: from data, space and budgets to trained, measured, exported networks and a report.
 
-The time given is shared out: measuring the machine, the search, the full training of the finalists, and the checks of what is
-delivered.  Trials and trainings run in single-threaded workers.
+The time given is shared out: measuring the machine, the search, the full training of the finalists, and the checks of
+what is delivered.  Trials and trainings run in single-threaded workers.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,14 +30,17 @@ from medsearch.train import Trained, TrainingError
 from medsearch.train.evaluator import fresh
 from medsearch.train.probe import faster_precision, measured, step_seconds
 from medsearch.train.workers import Remote, default_workers, pool
+from medsearch.verbs.compress import compress_file
 from medsearch.verbs.deliver import Delivered, deliver, saved
 from medsearch.verbs.results import collect
 from medsearch.verbs.setting import Setting, prepare, with_precision
 
 DEFAULT_SECONDS = 15 * 60.0
-SEARCH_SHARE = 0.42
+SEARCH_SHARE = 0.32
+EVALUATION = 1.25  # an epoch with its evaluation, in epochs of training alone
+COMPRESSION_SHARE = 0.25
 DELIVERY_SECONDS = 15.0
-TRIALS_WANTED = 16
+TRIALS_WANTED = 14
 CALIBRATION_NETWORKS = 6
 EPOCHS_WITHOUT_TIME = 60
 
@@ -112,6 +116,8 @@ def search(run: Run, settings: Settings, command: str) -> dict[str, Any]:
         finalists = _train(job, chosen)
         delivered, refused = _deliver(job, finalists)
         results = collect(job, trials, delivered, refused)
+        if settings.compress:
+            _compress(job, results)
         write_report(results, run.folder)
         run.finish(results)
     if not any(network.within_budget for network in delivered):
@@ -239,14 +245,19 @@ def _epochs_search(job: Job) -> int:
     if "epochs_search" in state:
         return int(state["epochs_search"])
     setting = job.setting
-    model = fresh(_middle(setting), setting.interface, setting.data, seed=job.settings.seed)
-    step = step_seconds(model, setting.data, setting.task, setting.recipe)
-    epoch = step * math.ceil(len(setting.data.train) / setting.recipe.batch) * 1.25
+    steps = [_step_seconds(job, genotype) for genotype in _samples(job)[:3]]
+    epoch = statistics.median(steps) * math.ceil(len(setting.data.train) / setting.recipe.batch) * EVALUATION
     left = job.clock.left(SEARCH_SHARE)
     seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED
     epochs = max(2, min(30, round(seconds / epoch)))
     job.run.note(epochs_search=epochs)
     return epochs
+
+
+def _step_seconds(job: Job, genotype: Genotype) -> float:
+    setting = job.setting
+    model = fresh(genotype, setting.interface, setting.data, seed=job.settings.seed)
+    return step_seconds(model, setting.data, setting.task, setting.recipe, steps=2)
 
 
 def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
@@ -269,7 +280,7 @@ def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
 
 
 def _train(job: Job, finalists: Sequence[Trial]) -> list[tuple[Genotype, Trained | None]]:
-    """Train the finalists fully, as many at once as there are workers; what an earlier start saved is not trained again."""
+    """Train the finalists fully, as many at once as there are workers, except what an earlier start has saved."""
     todo = [trial for trial in finalists if not saved(job.run.model_folder(trial.genotype.id))]
     trained: dict[Genotype, Trained | None] = {trial.genotype: None for trial in finalists}
     if todo:
@@ -301,14 +312,14 @@ def _epochs_full(job: Job, trials: Sequence[Trial]) -> int:
     loads = [0.0] * job.workers
     for seconds in per_epoch:
         loads[loads.index(min(loads))] += seconds
-    left = job.clock.left() - DELIVERY_SECONDS * len(trials)
+    left = job.clock.left(1 - COMPRESSION_SHARE * job.settings.compress) - DELIVERY_SECONDS * len(trials)
     return max(3, min(300, math.floor(0.95 * left / max(loads))))
 
 
 def _deliver(
     job: Job, finalists: Sequence[tuple[Genotype, Trained | None]]
 ) -> tuple[list[Delivered], list[dict[str, str]]]:
-    """Export and measure what was trained; what is over budget when measured is refused, and the test split read once."""
+    """Export and measure what was trained; refuse what is over budget when measured; read the test split once."""
     delivered: list[Delivered] = []
     refused: list[dict[str, str]] = []
     with job.phase("delivering"):
@@ -325,3 +336,18 @@ def _deliver(
             else:
                 refused.append({"id": genotype.id, "reason": network.verdict})
     return delivered, refused
+
+
+def _compress(job: Job, results: dict[str, Any]) -> None:
+    """Compress the best delivered network, and note in ``results`` what came of it."""
+    best = next((network for network in results["delivered"] if network["best"]), None)
+    if best is None:
+        return
+    with job.phase("compressing the best network"):
+        try:
+            found = compress_file(job.run.folder / best["folder"] / "model.pt", say=job.view.note)
+        except RefusedError as refusal:
+            results["remarks"].append(f"compression of {best['id']} was refused: {refusal.problem}")
+        else:
+            results["compression"] = found
+            results["remarks"].append(f"{best['id']} compressed: {found['sentence']}")

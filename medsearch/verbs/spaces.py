@@ -37,7 +37,7 @@ def _listed(name: str) -> dict[str, Any]:
 
 
 def _stages(space: Space) -> list[dict[str, Any]]:
-    """One row a stage; for a single architecture, with what it costs at 224 pixels (64 voxels in 3D) and 1000 classes."""
+    """One row a stage; a single architecture with what it costs at 224 pixels (64 voxels in 3D) and 1000 classes."""
     if space.size() > 1:
         return [{"gene": gene, "options": " | ".join(map(str, options))} for gene, options in space.genes().items()]
     return _costs(space)

@@ -1,4 +1,4 @@
-"""The attention mixers against their equations, worked out in float64 query by query, with no windows, padding or gathers.
+"""The attention mixers against their equations, worked out in float64 query by query: no windows, padding or gathers.
 
 Every reference below only knows which positions exist; a key set is a list of positions.
 """
@@ -68,9 +68,7 @@ def tokens(mixer: nn.Module, x_CS: Tensor) -> dict[Position, Tensor]:
 
 def qkv(mixer: nn.Module, x_CS: Tensor) -> tuple[dict[Position, Tensor], ...]:
     """Queries, keys and values by position, each (heads, head_dim)."""
-    split = {
-        p: linear(mixer.qkv, t).reshape(3, mixer.heads, mixer.head_dim) for p, t in tokens(mixer, x_CS).items()
-    }
+    split = {p: linear(mixer.qkv, t).reshape(3, mixer.heads, mixer.head_dim) for p, t in tokens(mixer, x_CS).items()}
     return tuple({p: parts[i] for p, parts in split.items()} for i in range(3))
 
 
@@ -211,8 +209,8 @@ def test_equals_the_equation_written_out_query_by_query(name, size, knobs):
 
 
 def test_swin_tiny_has_its_published_number_of_parameters():
-    # Swin-T: 4 x 4 patches of RGB to 96 with a LayerNorm, four stages, merging by LayerNorm(4C) and 4C -> 2C, a LayerNorm
-    # and 768 -> 1000; a block adds to the mixer a LayerNorm (2C) and a perceptron of ratio 4 (8 C^2 + 5 C).
+    # 4 x 4 patches of RGB to 96 with a LayerNorm, four stages, merging by LayerNorm(4C) and 4C -> 2C, a LayerNorm and
+    # 768 -> 1000; a block adds to the mixer a LayerNorm (2C) and a perceptron of ratio 4 (8 C^2 + 5 C).
     total = (4 * 4 * 3 * 96 + 96) + 2 * 96 + 2 * 768 + (768 * 1000 + 1000)
     for dim, depth in ((96, 2), (192, 2), (384, 6), (768, 2)):
         mixer = MIXERS["window_attention"](dim, dims=2)
@@ -330,7 +328,7 @@ def test_a_shifted_window_connects_what_a_plain_one_separates():
         ("linear_attention", {"heads": 2.5}, "heads must be a whole number of at least 1, got 2.5"),
         ("linear_attention", {"local": 4}, "linear_attention: local must be odd, or 0 for none, got 4; try 5"),
         ("differential_attention", {"head_dim": 5}, "differential_attention: head_dim must be even, got 5; try 6"),
-        ("differential_attention", {"lambda_init": 1.0}, "lambda_init must be at least 0 and below 1, got 1.0; try 0.5"),
+        ("differential_attention", {"lambda_init": 1.0}, "lambda_init must be at least 0 and below 1, got 1.0"),
         ("differential_attention", {"pool": 0}, "pool must be .* at least 1, got 0; try 1"),
         ("region_topk_attention", {"top_regions": 0}, "region_topk_attention: top_regions must be .* got 0; try 1"),
         ("region_topk_attention", {"select": True}, "select must be a whole number of at least 1, got True; try 1"),

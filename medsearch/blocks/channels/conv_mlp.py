@@ -1,8 +1,8 @@
 """A perceptron with a depthwise convolution on its hidden channels, which also tells positions apart.
 
-Source: PVTv2 (Wang et al. 2022, arXiv:2106.13797, section 3.2) and SegFormer's Mix-FFN (Xie et al. 2021, arXiv:2105.15203,
-eq. 3): W2 GELU(DW(W1 x)).  What differs: behind convolutional mixers two BatchNorms replace the leading LayerNorm.
-Shapes: B batch, C channels, S spatial axes.
+Source: PVTv2 (Wang et al. 2022, arXiv:2106.13797, section 3.2) and SegFormer's Mix-FFN (Xie et al. 2021,
+arXiv:2105.15203, eq. 3): W2 GELU(DW(W1 x)).  What differs: behind convolutional mixers two BatchNorms replace the
+leading LayerNorm.  Shapes: B batch, C channels, S spatial axes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medsearch.blocks import CHANNELS
 from medsearch.blocks.block_linear import layer_pair
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, hidden_width, odd_kernel, to_first, to_last
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, hidden_width, odd_kernel, to_first, to_last
 
 
 @CHANNELS.add("conv_mlp")
@@ -59,12 +59,12 @@ class ConvMlp(nn.Module):
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         if not self.norm_first:
-            return self.project(self.act(self.filter_norm(self.filter(self.norm(self.expand(x_BCS))))))
+            return self.project(self.act(self.filter_norm(depthwise(self.filter, self.norm(self.expand(x_BCS))))))
         x_BSC = self.norm(to_last(x_BCS))
         if self.dense:
             hidden_BCS = to_first(self.expand(x_BSC))
-            return to_first(self.project(to_last(self.act(self.filter(hidden_BCS)))))
-        return self.project(self.act(self.filter(self.expand(to_first(x_BSC)))))
+            return to_first(self.project(to_last(self.act(depthwise(self.filter, hidden_BCS)))))
+        return self.project(self.act(depthwise(self.filter, self.expand(to_first(x_BSC)))))
 
     def groups(self) -> dict[str, Group]:
         """The hidden channels with their filters, which no other layer sees; none where pruned in blocks."""

@@ -1,8 +1,9 @@
 """The two-layer perceptron applied to every position.
 
 Source: the feed-forward layer of "Attention is all you need" (Vaswani et al. 2017, arXiv:1706.03762, eq. 2) with GELU,
-pre-normalised as in ViT.  What differs: behind convolutional mixers the norm is a BatchNorm after the first layer, where it
-folds at export, and the layers are 1 x 1 convolutions so that no layout change is needed.  Shapes: B, C, S spatial axes.
+pre-normalised as in ViT.  What differs: behind convolutional mixers the norm is a BatchNorm after the first layer,
+where it folds at export, and the layers are 1 x 1 convolutions so that no layout change is needed.  Shapes: B, C, S
+spatial axes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Downsampling by a strided convolution, in the two published forms.
 
 Source: ``conv3s2`` as in MedFormer (arXiv:2507.02488): 3 x 3, stride 2, then BatchNorm; ``conv2s2`` as in ConvNeXt
-(arXiv:2201.03545): LayerNorm, then 2 x 2, stride 2.  What differs: ``conv2s2`` zero-pads odd sizes instead of dropping the
-last row.  Shapes: B batch, C channels, S spatial axes.
+(arXiv:2201.03545): LayerNorm, then 2 x 2, stride 2.  What differs: ``conv2s2`` zero-pads odd sizes instead of dropping
+the last row.  Shapes: B batch, C channels, S spatial axes.
 """
 
 from __future__ import annotations

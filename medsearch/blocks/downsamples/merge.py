@@ -1,7 +1,7 @@
 """Patch merging: the 2^D neighbours of a window side by side, LayerNorm, one linear map.
 
-Source: Swin (Liu et al. 2021, arXiv:2103.14030, section 3.1): 2^D C -> LayerNorm -> out, no bias.  What differs: neighbours are
-ordered by position (last axis fastest), which is a fixed permutation of the release's order.
+Source: Swin (Liu et al. 2021, arXiv:2103.14030, section 3.1): 2^D C -> LayerNorm -> out, no bias.  What differs:
+neighbours are ordered by position (last axis fastest), which is a fixed permutation of the release's order.
 """
 
 from __future__ import annotations

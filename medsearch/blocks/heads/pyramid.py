@@ -1,8 +1,8 @@
 """A light decoder for dense prediction: top-down sums of the stage features, then detail at image resolution.
 
-Source: the top-down pathway of feature pyramid networks (Lin et al. 2017, arXiv:1612.03144, section 3).  What differs: each
-level is refined by a depthwise-separable convolution, and the last step, at full resolution, also sees the image itself
-through a 3^D convolution, because in medical images the detail at full resolution decides.
+Source: the top-down pathway of feature pyramid networks (Lin et al. 2017, arXiv:1612.03144, section 3).  What differs:
+each level is refined by a depthwise-separable convolution, and the last step, at full resolution, also sees the image
+itself through a 3^D convolution, because in medical images the detail at full resolution decides.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Depthwise convolution: every channel filtered on its own in a k^D window.
 
-Source: ConvNeXt (Liu et al. 2022, arXiv:2201.03545), the 7 x 7 depthwise layer of its block, there without a norm of its own.
-What differs: by default a BatchNorm follows the filter (it folds into the convolution at export), so that the mixer can be a
-residual branch by itself; ``norm="none"`` gives ConvNeXt's form.  Shapes: B batch, C channels, S spatial axes.
+Source: ConvNeXt (Liu et al. 2022, arXiv:2201.03545), the 7 x 7 depthwise layer of its block, there without a norm of
+its own.  What differs: by default a BatchNorm follows the filter (it folds into the convolution at export), so that
+the mixer can be a residual branch by itself; ``norm="none"`` gives ConvNeXt's form.  Shapes: B batch, C channels, S
+spatial axes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import BATCH_NORM, CONV, odd_kernel
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, odd_kernel
 
 
 @MIXERS.add("dwconv")
@@ -38,4 +39,4 @@ class DepthwiseConv(nn.Module):
         self.norm = BATCH_NORM[dims](dim) if norm == "batch" else nn.Identity()
 
     def forward(self, x_BCS: Tensor) -> Tensor:
-        return self.norm(self.filter(x_BCS))
+        return self.norm(depthwise(self.filter, x_BCS))

@@ -20,6 +20,7 @@ from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.nd import (
     crop_to,
+    depthwise,
     head_shape,
     join_blocks,
     local_filter,
@@ -96,7 +97,7 @@ class RegionTopkAttention(nn.Module):
         y_BRTC = self._attend(split_blocks(padded_BSC, window), real_RT)
         y_BSC = crop_to(join_blocks(y_BRTC, window, padded), size)
         if self.local is not None:
-            y_BSC = y_BSC + to_last(self.local(to_first(qkv_BSC[..., 2 * inner :])))
+            y_BSC = y_BSC + to_last(depthwise(self.local, to_first(qkv_BSC[..., 2 * inner :])))
         return to_first(self.proj(y_BSC))
 
     def groups(self) -> dict[str, Group]:

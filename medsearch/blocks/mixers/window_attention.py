@@ -63,7 +63,7 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * inner)
         self.proj = nn.Linear(inner, dim)
         self.table = nn.Parameter(torch.empty((2 * window - 1) ** dims, self.heads))
-        nn.init.trunc_normal_(self.table, std=0.02)
+        nn.init.normal_(self.table, std=0.02)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         size = tuple(int(length) for length in x_BCS.shape[2:])

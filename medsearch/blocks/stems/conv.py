@@ -1,7 +1,8 @@
 """A stem of 3^D convolutions: overlapping, with a BatchNorm that folds at export.
 
-Source: the convolutional stem of "Early convolutions help transformers see better" (Xiao et al. 2021, arXiv:2106.14881) and
-of MedFormer (arXiv:2507.02488): one stride-2 convolution per halving.  What differs: stride 1 keeps the full resolution.
+Source: the convolutional stem of "Early convolutions help transformers see better" (Xiao et al. 2021,
+arXiv:2106.14881) and of MedFormer (arXiv:2507.02488): one stride-2 convolution per halving.  What differs: stride 1
+keeps the full resolution.
 """
 
 from __future__ import annotations

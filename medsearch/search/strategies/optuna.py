@@ -1,7 +1,7 @@
 """Optuna's samplers as strategies: the history is replayed into a study in memory, which is asked for one proposal.
 
-Replaying costs milliseconds and makes a proposal a pure function of (space, history, seed), so that an interrupted search
-goes on exactly as it would have.  Early-stopped trials count with the error they had reached.
+Replaying costs milliseconds and makes a proposal a pure function of (space, history, seed), so that an interrupted
+search goes on exactly as it would have.  Early-stopped trials count with the error they had reached.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from medsearch.search.strategy import STRATEGIES, Trial
 from medsearch.spaces import Genotype, Space
@@ -20,7 +21,9 @@ def _ask(sampler: optuna.samplers.BaseSampler, space: Space, history: Sequence[T
     options = space.genes()
     for trial in history:
         if trial.objectives is not None:
-            choices = {gene: optuna.distributions.CategoricalDistribution(tuple(options[gene])) for gene in trial.genes}
+            choices: dict[str, BaseDistribution] = {
+                gene: CategoricalDistribution(tuple(options[gene])) for gene in trial.genes
+            }
             study.add_trial(
                 optuna.create_trial(values=list(trial.objectives), params=trial.genes, distributions=choices)
             )

@@ -25,7 +25,7 @@ class Denoising:
         self.dims = dims
 
     def loss(self, output_BCS: Tensor, target_BCS: Tensor) -> Tensor:
-        """Mean absolute error relative to the target's own deviation, so that no intensity unit enters the step size."""
+        """Mean absolute error over the target's own deviation, so that no intensity unit enters the step size."""
         return F.l1_loss(output_BCS, target_BCS) / target_BCS.std().clamp_min(1e-6)
 
     def match(self, output_BCS: Tensor, wanted_BCS: Tensor) -> Tensor:

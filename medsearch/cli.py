@@ -168,12 +168,14 @@ def _search(options: argparse.Namespace) -> None:
         run, settings, command = Run.resume(Path(options.resume))
         settings = with_more(settings, options)
     else:
-        settings = settings_of(options)
-        command = options.command
-        run = Run.create(run_folder(options.out, settings), settings, command)
+        settings, command = settings_of(options), options.command
     from medsearch.verbs.search import search
+    from medsearch.verbs.setting import prepare
 
-    results = search(run, settings, command)
+    setting = prepare(settings)
+    if not options.resume:
+        run = Run.create(run_folder(options.out, settings), settings, command)
+    results = search(run, settings, command, setting)
     if options.json:
         print(json.dumps(results))
         return

@@ -77,9 +77,13 @@ class Run:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             remedy = f"Continue it with: medsearch search --resume {folder} - or choose another folder with -o."
             raise RunError(str(folder), "is there already and not empty.", remedy)
-        run = cls(folder)
-        write_json(folder / "settings.json", {"command": command, **asdict(settings)})
-        return run
+        try:
+            write_json(folder / "settings.json", {"command": command, **asdict(settings)})
+        except OSError as problem:
+            raise RunError(
+                str(folder), f"cannot be written: {problem.strerror}.", "Choose another with -o."
+            ) from problem
+        return cls(folder)
 
     @classmethod
     def resume(cls, folder: Path) -> tuple[Run, Settings, str]:
@@ -94,6 +98,13 @@ class Run:
             raise RunError(str(folder / "settings.json"), "does not hold the settings of a search of this version.")
         command = str(data.pop("command"))
         return cls(folder), Settings(**data), command
+
+    def discard(self) -> None:
+        """Remove the folder of a run that ended before its first trial; one with trials stays."""
+        if not (self.folder / "study.db").exists():
+            for name in ("settings.json", "state.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
 
     @property
     def storage(self) -> str:

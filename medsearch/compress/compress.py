@@ -204,7 +204,7 @@ class _Work:
             return _Smaller(model=model, genotype=genotype, metric=before, steps=tuple(steps))
         trained, record = train(model, self.data, self.task, recipe, teacher=self.model, evaluate_every=recipe.epochs)
         after = record[-1].metrics[self.task.primary]
-        steps.append(f"distilled for {recipe.epochs} epochs: {self.task.primary} {before:.4f} -> {after:.4f}")
+        steps.append(f"distilled: {recipe.epochs} epochs, {self.task.primary} {before:.4f} -> {after:.4f}")
         self.say(steps[-1])
         return _Smaller(model=trained, genotype=genotype, metric=after, steps=tuple(steps))
 
@@ -259,11 +259,11 @@ def _pruning(before: Pruned, after: Pruned) -> str:
 
 def _block_pruning(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
-        return "pruned no blocks of weights: no perceptron has widths with a common divisor of 16"
+        return "block-pruned: nothing, no perceptron has widths with a common divisor of 16"
     taken = sum(verdict.taken for verdict in verdicts)
     best = max(verdicts, key=lambda verdict: min(verdict.gains)).gains
     speed = f"at best {best.over_float:.2f}x as fast as dense float, {best.over_int8:.2f}x as dense int8"
-    return f"pruned blocks of weights in {taken} of {len(verdicts)} perceptrons: {speed}"
+    return f"block-pruned: {taken} of {len(verdicts)} perceptrons, {speed}"
 
 
 def _quantizing(quantized: Quantized) -> str:

@@ -96,7 +96,7 @@ class _Writer:
                 continue
             node, place = readers[name]
             if node.op_type in ("Conv", "Gemm", "MatMul") and place < 2:
-                values, scale = _symmetric(array, _summed_axes(node, place, array.ndim))
+                values, scale = _symmetric(array, summed_axes(node, place, array.ndim))
                 self.constants |= {f"{name}_stored": values, f"{name}_scale": scale}
                 yield helper.make_node("Cast", [f"{name}_stored"], [f"{name}_whole"], to=onnx.TensorProto.FLOAT)
                 yield helper.make_node("Mul", [f"{name}_whole", f"{name}_scale"], [name])
@@ -117,7 +117,7 @@ class _Writer:
 
     def _weight(self, node: onnx.NodeProto, target: str) -> onnx.NodeProto:
         array = self.constants[node.input[1]]
-        summed = _summed_axes(node, 1, array.ndim)
+        summed = summed_axes(node, 1, array.ndim)
         values, scale = _symmetric(array, summed)
         (axis,) = set(range(array.ndim)) - set(summed)
         return self._dequantized(values, scale.reshape(-1), axis, target)
@@ -144,7 +144,7 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def _summed_axes(node: onnx.NodeProto, place: int, rank: int) -> tuple[int, ...]:
+def summed_axes(node: onnx.NodeProto, place: int, rank: int) -> tuple[int, ...]:
     """The axes of an operand that are summed over in an output: all entries along them share a scale."""
     if node.op_type == "Conv":
         return tuple(range(1, rank))

@@ -6,6 +6,7 @@ products, softmax and norms stay in float.  Ranges are those seen on calibration
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from medsearch.compress.int8 import Range, quantizable, weights, with_int8
+from medsearch.compress.int8 import Range, quantizable, summed_axes, weights, with_int8
 from medsearch.compress.score import outputs
 from medsearch.compress.stopwatch import duel
 from medsearch.measure.latency import session
@@ -197,7 +198,6 @@ def observe(data: bytes, images: np.ndarray, *, batch: int = 4) -> Observed:
     arrays = weights(model)
     for node in nodes:
         count, size = shapes[node.output[0]]
-        weight = arrays[node.input[1]]
-        outs = weight.shape[0] if node.op_type == "Conv" else weight.shape[-1]
-        result.work[node.name] = size / count * weight.size / outs
+        shape = arrays[node.input[1]].shape
+        result.work[node.name] = size / count * math.prod(shape[axis] for axis in summed_axes(node, 1, len(shape)))
     return result

@@ -2,10 +2,11 @@
 
 from medsearch.search.front import choose, front
 from medsearch.search.loop import Evaluation, Evaluator, Search, Tally
-from medsearch.search.store import Store
+from medsearch.search.store import INTERRUPTED, Store
 from medsearch.search.strategy import STRATEGIES, Strategy, Trial
 
 __all__ = [
+    "INTERRUPTED",
     "STRATEGIES",
     "Evaluation",
     "Evaluator",

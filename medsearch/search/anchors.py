@@ -44,4 +44,4 @@ def _by_stage(genes: list[str], options: Mapping[str, list[Any]]) -> list[dict[s
 
 
 def _middle(gene: str, options: list[Any], fixed: Mapping[str, Any]) -> Any:
-    return fixed[gene] if fixed.get(gene) in options else options[len(options) // 2]
+    return fixed[gene] if fixed.get(gene) in options else options[(len(options) - 1) // 2]

@@ -25,9 +25,9 @@ def front(trials: Sequence[Trial]) -> list[Trial]:
 def choose(trials: Sequence[Trial], count: int) -> list[Trial]:
     """``count`` trials worth training fully: the best error, then those that differ most at the least cost in error.
 
-    After the best comes, one at a time, the trial with the highest gain: mixer families not chosen yet and stages with
-    another mixer, and how much faster it is, against how much error it adds relative to the best.  Trials off the
-    front are candidates too (a family may be a hair behind), but only if the front has too few.
+    After the best comes, one at a time, the trial with the highest gain: mixer families not chosen yet, stages with
+    another mixer, and how much faster it runs, against how much error it adds and how much longer it trains.  Trials
+    off the front are candidates too (a family may be a hair behind), but only if the front has too few.
     """
     on_front = front(trials)
     rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
@@ -56,7 +56,12 @@ def _worth(trial: Trial, chosen: Sequence[Trial]) -> float:
     )
     faster = max(0.0, 1 - latency / best_latency)
     penalty = (error - best_error) / max(best_error, 1e-9)
-    return 0.3 * new + 0.1 * differing + 0.5 * faster - 2.0 * penalty
+    slower = max(0.0, _epoch_seconds(trial) / _epoch_seconds(chosen[0]) - 1)
+    return 0.3 * new + 0.1 * differing + 0.5 * faster - 2.0 * penalty - 0.5 * slower
+
+
+def _epoch_seconds(trial: Trial) -> float:
+    return trial.facts.get("seconds", 1.0) / max(1, len(trial.curve))
 
 
 def _families(trial: Trial) -> set[str]:

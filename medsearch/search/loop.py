@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -11,7 +12,7 @@ from typing import Protocol
 from medsearch.core.errors import MedsearchError
 from medsearch.measure.budget import Budget, Costs
 from medsearch.search.anchors import anchors
-from medsearch.search.store import Store
+from medsearch.search.store import INTERRUPTED, Store
 from medsearch.search.strategy import Strategy, Trial
 from medsearch.spaces import Genotype, Space
 
@@ -110,7 +111,7 @@ class Search:
                 for future in done:
                     number = running.pop(future)
                     self._end(number, future)
-                    yield self.store.trials()[number]
+                    yield self.store.trial(number)
         finally:
             for future in running:
                 future.cancel()
@@ -120,8 +121,7 @@ class Search:
         return self.budget.excess(self.cost(genotype))
 
     def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
-        counted = [trial for trial in history if trial.state != "failed"]
-        seen = {trial.genotype for trial in counted}
+        seen = {trial.genotype for trial in history if trial.facts.get("reason") != INTERRUPTED}
         while queue:
             left = queue.pop(0)
             if left not in seen and self.excess(left) <= 0:
@@ -130,8 +130,8 @@ class Search:
             seed = hash((self.seed, len(history), attempt)) & 0x7FFFFFFF
             rng = random.Random(seed)
             self.tally.drawn += 1
-            if attempt == 0 and len(counted) < len(first):
-                proposal = first[len(counted)]
+            if attempt == 0 and len(seen) < len(first):
+                proposal = first[len(seen)]
             else:
                 proposal = self.strategy(self.space, history, seed)
             if proposal in seen:
@@ -170,7 +170,10 @@ class Search:
         except MedsearchError as problem:
             self.store.end(number, state="failed", facts={"reason": str(problem)})
             return
-        costs = self.store.trials()[number].facts["costs"]
+        if not all(map(math.isfinite, (result.error, *result.curve))):
+            self.store.end(number, state="failed", facts={"reason": f"its errors are {result.curve}"})
+            return
+        costs = self.store.trial(number).facts["costs"]
         self.store.end(
             number,
             state="stopped" if result.stopped else "complete",

@@ -11,6 +11,9 @@ from medsearch.core.errors import MedsearchError, RunError
 from medsearch.search.strategy import Trial
 from medsearch.spaces import Genes, Genotype, Space
 
+INTERRUPTED = "interrupted"
+"""The reason noted with a trial that a killed process left running."""
+
 _STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped",
@@ -55,8 +58,8 @@ class Store:
             trial.suggest_categorical(gene, tuple(self._options[gene]))
         for name, value in constraints.items():
             trial.set_constraint(name, value)
-        trial.set_user_attr("genotype", genotype.to_data())
         trial.set_user_attr("facts", facts)
+        trial.set_user_attr("genotype", genotype.to_data())  # last: a trial counts from here on
         return trial.number
 
     def end(
@@ -84,11 +87,18 @@ class Store:
         """All trials, in the order they began."""
         return [self._read(trial) for trial in self._study.trials if "genotype" in trial.user_attrs]
 
+    def trial(self, number: int) -> Trial:
+        """The trial with this number."""
+        return self._read(self._study.trials[number])
+
     def recover(self) -> list[Genotype]:
         """Close the trials that a killed process left running; returns their genotypes, to be tried again."""
         left = [trial for trial in self._study.trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+        storage = self._study._storage
         for trial in left:
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            facts = {**trial.user_attrs.get("facts", {}), "reason": INTERRUPTED}
+            storage.set_trial_user_attr(trial._trial_id, "facts", facts)
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return [self._read(trial).genotype for trial in left if "genotype" in trial.user_attrs]
 
     def _read(self, trial: FrozenTrial) -> Trial:
@@ -98,14 +108,14 @@ class Store:
             genes: Genes = self.space.encode(genotype)
         except MedsearchError as problem:
             raise RunError("study", f"trial {trial.number} is not of space '{self.space.name}': {problem}") from problem
-        objectives = noted.get("objectives")
+        state, objectives = _STATES[trial.state], noted.get("objectives")
         return Trial(
             number=trial.number,
             genes=genes,
             genotype=genotype,
-            objectives=tuple(objectives) if objectives else None,
+            objectives=tuple(objectives) if objectives and state in ("complete", "stopped") else None,
             metrics=noted.get("metrics", {}),
             curve=tuple(noted.get("curve", ())),
-            state=_STATES[trial.state],
+            state=state,
             facts=noted.get("facts", {}),
         )

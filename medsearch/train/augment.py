@@ -18,7 +18,7 @@ class Augment:
 
     Args:
         flip: mirror each axis half of the time.
-        turn: quarter turns in a random pair of equally long axes.
+        turn: a quarter turn, half of the time, in a random pair of equally long axes.
         shift: largest shift per axis, as a share of its length; what enters is what leaves on the other side mirrored.
         intensity: largest relative change of contrast, and of brightness in deviations of the image.
         groups: geometric changes per batch.
@@ -49,10 +49,10 @@ class Augment:
         turn: tuple[int, ...] = ()
         if self.turn and pairs:
             turn = pairs[int(torch.randint(len(pairs), (1,), generator=rng))]
-        swap = bool(torch.rand(1, generator=rng) < 0.5)
+        turned = bool(torch.rand(1, generator=rng) < 0.5)
         return {
             "flip": tuple(i for i in range(dims) if flips[i]),
-            "swap": turn if swap else (),
+            "turn": turn if turned else (),
             "shift": tuple(int(shift.round()) for shift in shifts),
         }
 
@@ -73,8 +73,8 @@ def _apply(x: Tensor, change: dict[str, tuple[int, ...]], dims: int) -> Tensor:
     first = x.ndim - dims
     if change["flip"]:
         x = x.flip([first + axis for axis in change["flip"]])
-    if change["swap"]:
-        x = x.transpose(first + change["swap"][0], first + change["swap"][1])
+    if change["turn"]:
+        x = x.rot90(1, [first + axis for axis in change["turn"]])
     for axis, shift in enumerate(change["shift"]):
         if shift:
             x = _shift(x, shift, first + axis)

@@ -85,12 +85,12 @@ def train(
         teacher: a network whose outputs are matched beside the targets (knowledge distillation).
 
     Raises:
-        TrainingError: if the loss is no longer finite.
+        TrainingError: if the loss or an output is no longer finite.
     """
     rng = torch.Generator().manual_seed(recipe.seed)
     stepper = Stepper(model, data.dims, task, recipe, teacher=teacher)
     total = math.ceil(len(data.train) / recipe.batch) * recipe.epochs
-    record = []
+    record: list[Epoch] = []
     for number in range(1, recipe.epochs + 1):
         losses = []
         for images, targets in _batches(data.train, recipe.batch, rng):
@@ -165,8 +165,14 @@ class Stepper:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, task: Task, *, batch: int = 128) -> dict[str, float]:
-    """The task's metrics over a whole split, in fp32 and eval mode; the model's own mode is kept."""
+    """The task's metrics over a whole split, in fp32 and eval mode; the model's own mode is kept.
+
+    Raises:
+        TrainingError: if an output is not finite, for which metrics would still find a number.
+    """
     output = predict(model, split.images, batch=batch)
+    if not torch.isfinite(output).all():
+        raise TrainingError("evaluation", "the network gives values that are not finite.", "Lower the learning rate.")
     return task.metrics(output, as_target(split.targets, split.images))
 
 
@@ -198,9 +204,9 @@ def one_cycle(progress: float, warmup: float) -> float:
 
 
 def _batches(split: Split, batch: int, rng: torch.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The split in random order, in batches of equal size: a last one of a single image would have no batch norm."""
     order = torch.randperm(len(split), generator=rng).numpy()
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
+    for chosen in np.array_split(order, math.ceil(len(order) / batch)):
         yield split.images[chosen], split.targets[chosen]
 
 

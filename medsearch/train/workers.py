@@ -9,8 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +22,7 @@ from medsearch.backbones import Interface
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
 from medsearch.train.evaluator import Trained, Training
-from medsearch.train.loop import Recipe
+from medsearch.train.loop import Recipe, TrainingError
 from medsearch.train.task import make_task
 
 _data: Dataset | None = None
@@ -31,15 +33,31 @@ def _start(data: Dataset, threads: int) -> None:
     _data = data
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait until the process that made this one is gone, and go too: a killed search leaves no worker behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
 def pool(data: Dataset, *, workers: int, threads: int = 1) -> Iterator[ProcessPoolExecutor]:
-    """Processes that hold ``data``; they leave Ctrl-C to the process that made them, and end with the block."""
+    """Processes that hold ``data``; they leave Ctrl-C to the process that made them, and end with the block.
+
+    Raises:
+        TrainingError: if a process was killed.
+    """
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(data, threads))
     try:
         yield executor
+    except BrokenProcessPool as problem:
+        remedy = "It may have run out of memory: use fewer --workers, or a smaller --batch.  What was finished is kept."
+        raise TrainingError("training", "a worker process was killed.", remedy) from problem
     finally:
         processes = list((executor._processes or {}).values())
         executor.shutdown(wait=False, cancel_futures=True)

@@ -15,6 +15,7 @@ from medsearch.core.units import parse_bytes, parse_count, parse_seconds
 from medsearch.run import Settings
 
 TEXTS = ("data", "task", "space", "strategy", "precision")
+PRECISIONS = ("fp32", "bf16")
 WHOLE = ("trials", "finalists", "seed", "batch", "epochs_search", "epochs", "workers")
 QUANTITIES = {
     "budget_mem": ("memory_bytes", parse_bytes),
@@ -48,11 +49,19 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def with_more(settings: Settings, options: argparse.Namespace) -> Settings:
-    """The settings of an interrupted run with the time or the number of trials that the command line now gives."""
-    asked = {
-        name: value for name, value in vars(settings_of(options)).items() if name in ("seconds", "trials") and value
-    }
-    return replace(settings, **asked)
+    """The settings of an interrupted run with the time or the number of trials that the command line now gives.
+
+    Raises:
+        UsageError: for a setting that would no longer be that of the trials which are there.
+    """
+    asked, default = vars(settings_of(options)), vars(Settings())
+    given = {name: value for name, value in asked.items() if value != default[name]}
+    more = {name: given.pop(name) for name in ("seconds", "trials") if name in given}
+    for name, value in given.items():
+        if value != (kept := getattr(settings, name)):
+            problem = f"the run was begun with {name} = {kept}, now {value} is asked for."
+            raise UsageError("--resume", problem, "Beside --resume, only --time and --trials may change.")
+    return replace(settings, **more)
 
 
 def _recipe(name: str) -> dict[str, Any]:
@@ -61,7 +70,9 @@ def _recipe(name: str) -> dict[str, Any]:
     entries = node.mapping(required=["name"], optional=known)
     values: dict[str, Any] = {}
     for key, entry in entries.items():
-        if key in TEXTS:
+        if key == "precision":
+            values[key] = entry.choice(PRECISIONS)
+        elif key in TEXTS:
             values[key] = entry.text()
         elif key in WHOLE:
             values[key] = entry.integer(low=0)

@@ -83,7 +83,7 @@ def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
     recipe = asdict(job.setting.recipe)
     augment = recipe.pop("augment")
     del recipe["epochs"], recipe["seed"]
-    epochs = {"epochs_search": state.get("epochs_search"), "epochs_full": state.get("epochs")}
+    epochs = {"epochs_search": state.get("epochs_search"), "epochs_full": max(state.get("epochs") or [0]) or None}
     return {**epochs, **recipe, **{f"augment_{name}": value for name, value in augment.items()}}
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from medsearch.core.errors import MedsearchError, RefusedError, RunError
+from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError
 from medsearch.measure.budget import Budget
 from medsearch.measure.calibrate import Accuracy, Measured, calibrate
 from medsearch.measure.cost import Conditions, Correction, CostModel
@@ -23,7 +23,7 @@ from medsearch.measure.device import Profile, cache_folder
 from medsearch.report.live import LiveSearch
 from medsearch.report.page import write_report
 from medsearch.run import Run, Settings
-from medsearch.search import STRATEGIES, Search, Store, Tally, Trial, choose, front
+from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Trial, choose, front
 from medsearch.search.anchors import anchors
 from medsearch.spaces import Genotype
 from medsearch.train import Trained, TrainingError
@@ -33,15 +33,17 @@ from medsearch.train.workers import Remote, default_workers, pool
 from medsearch.verbs.compress import compress_file
 from medsearch.verbs.deliver import Delivered, deliver, saved
 from medsearch.verbs.results import collect
-from medsearch.verbs.setting import Setting, prepare, with_precision
+from medsearch.verbs.setting import Setting, with_precision
 
 DEFAULT_SECONDS = 15 * 60.0
-SEARCH_SHARE = 0.32
+SEARCH_SHARE = 0.3
+PARALLEL = 1.15  # how much longer a step takes beside the other workers, evaluations included
 EVALUATION = 1.25  # an epoch with its evaluation, in epochs of training alone
 COMPRESSION_SHARE = 0.25
 DELIVERY_SECONDS = 15.0
 TRIALS_WANTED = 14
 CALIBRATION_NETWORKS = 6
+MOST_FAILURES = 8  # trials that may fail before one ends well
 EPOCHS_WITHOUT_TIME = 60
 
 
@@ -91,17 +93,23 @@ class Job:
             self.run.note(phases=seconds, seconds=self.clock.spent)
 
 
-def search(run: Run, settings: Settings, command: str) -> dict[str, Any]:
+def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict[str, Any]:
     """Carry out a search in ``run``, from wherever it stands, and return its results (see ``results.json``).
 
+    Args:
+        run: where everything is kept.
+        settings: what was asked.
+        command: that began the run.
+        setting: what :func:`prepare` made of the settings.
+
     Raises:
-        MedsearchError: for wrong input, before anything is trained.
+        BudgetError: if nothing fits; before anything is trained, and a new run is removed.
+        RunError: if no trial ended well.
         RefusedError: if no trained network kept the budgets when it was measured.
     """
     if settings.seconds is None and settings.trials is None:
         settings = replace(settings, seconds=DEFAULT_SECONDS)
     clock = Clock(settings.seconds, run.state().get("seconds", 0.0), time.monotonic())
-    setting = prepare(settings)
     title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
     resume = f"medsearch search --resume {run.folder}"
     with LiveSearch(title, seconds=settings.seconds, resume=resume) as view:
@@ -110,9 +118,7 @@ def search(run: Run, settings: Settings, command: str) -> dict[str, Any]:
         trials = _search(job)
         chosen = choose(trials, settings.finalists)
         if not chosen:
-            raise RunError(
-                str(run.folder), "the time ended before any trial did.", f"Give it more: {resume} --time 10m"
-            )
+            raise _nothing(job, trials, resume)
         finalists = _train(job, chosen)
         delivered, refused = _deliver(job, finalists)
         results = collect(job, trials, delivered, refused)
@@ -178,7 +184,11 @@ def _measure_machine(job: Job) -> None:
         for name in job.budget.limits()
     }
     job.cost.profile.save()
-    job.budget.require(smallest.__getitem__, where=f"space '{job.setting.space.name}'")
+    try:
+        job.budget.require(smallest.__getitem__, where=f"space '{job.setting.space.name}'")
+    except BudgetError:
+        job.run.discard()
+        raise
 
 
 def _percent(found: Accuracy) -> str:
@@ -203,7 +213,7 @@ def _search(job: Job) -> list[Trial]:
     """Trials until the search's share of the time, or the number asked for, is used up."""
     store = Store(job.run.storage, job.setting.space)
     trials = store.trials()
-    if _enough(job, trials):
+    if _enough(job, [trial for trial in trials if trial.state != "running"]):
         return trials
     with job.phase("searching"), pool(job.setting.data, workers=job.workers) as executor:
         epochs = _epochs_search(job)
@@ -231,10 +241,23 @@ def _search(job: Job) -> list[Trial]:
 
 
 def _enough(job: Job, trials: Sequence[Trial]) -> bool:
-    finished = [trial for trial in trials if trial.state in ("complete", "stopped")]
-    if job.settings.trials is not None and len(finished) >= job.settings.trials:
+    """Whether no further trial shall begin: those that run are taken to end well until they have not."""
+    good = [trial for trial in trials if trial.state != "failed"]
+    if job.settings.trials is not None and len(good) >= job.settings.trials:
         return True
-    return job.clock.left(SEARCH_SHARE) <= 0
+    return job.clock.left(SEARCH_SHARE) <= 0 or (not good and len(_failures(trials)) >= MOST_FAILURES)
+
+
+def _failures(trials: Sequence[Trial]) -> list[str]:
+    """Why trials failed, those aside that were killed."""
+    return [reason for trial in trials if (reason := trial.facts.get("reason", INTERRUPTED)) != INTERRUPTED]
+
+
+def _nothing(job: Job, trials: Sequence[Trial], resume: str) -> RunError:
+    """What to say where there is nothing to train fully."""
+    if reasons := _failures(trials):
+        return RunError(str(job.run.folder), f"no trial ended well; {len(reasons)} failed, the last one: {reasons[-1]}")
+    return RunError(str(job.run.folder), "the time ended before any trial did.", f"Give it more: {resume} --time 10m")
 
 
 def _epochs_search(job: Job) -> int:
@@ -280,40 +303,56 @@ def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
 
 
 def _train(job: Job, finalists: Sequence[Trial]) -> list[tuple[Genotype, Trained | None]]:
-    """Train the finalists fully, as many at once as there are workers, except what an earlier start has saved."""
-    todo = [trial for trial in finalists if not saved(job.run.model_folder(trial.genotype.id))]
+    """Train the finalists fully, as many at once as there are workers; what is saved already is not trained again."""
+    todo = [trial.genotype for trial in finalists if not saved(job.run.model_folder(trial.genotype.id))]
     trained: dict[Genotype, Trained | None] = {trial.genotype: None for trial in finalists}
     if todo:
-        with job.phase("training the finalists"), pool(job.setting.data, workers=job.workers) as executor:
+        with job.phase("training the finalists"):
             epochs = _epochs_full(job, todo)
             job.run.note(epochs=epochs)
-            recipe = replace(job.setting.recipe, epochs=epochs)
-            remote = Remote(
-                interface=job.setting.interface, recipe=recipe, evaluate_every=max(1, epochs // 10), keep_model=True
-            )
-            futures = {trial.genotype: executor.submit(remote, trial.genotype) for trial in todo}
-            for done, (genotype, future) in enumerate(futures.items(), start=1):
-                try:
-                    trained[genotype] = future.result()
-                except TrainingError as problem:
-                    job.view.note(f"{genotype.id}: {problem}")
-                    del trained[genotype]
-                job.view.progress(done, len(futures), "networks trained")
+            with pool(job.setting.data, workers=job.workers) as executor:
+                futures = {
+                    genotype: executor.submit(_full_training(job, count), genotype)
+                    for genotype, count in zip(todo, epochs, strict=True)
+                }
+                for done, (genotype, future) in enumerate(futures.items(), start=1):
+                    try:
+                        trained[genotype] = future.result()
+                    except TrainingError as problem:
+                        job.view.note(f"{genotype.id}: {problem}")
+                        del trained[genotype]
+                    job.view.progress(done, len(futures), "networks trained")
     return list(trained.items())
 
 
-def _epochs_full(job: Job, trials: Sequence[Trial]) -> int:
-    """As many epochs, the same for all, as the time that is left allows."""
+def _full_training(job: Job, epochs: int) -> Remote:
+    recipe = replace(job.setting.recipe, epochs=epochs)
+    every = max(1, epochs // 10)
+    return Remote(interface=job.setting.interface, recipe=recipe, evaluate_every=every, keep_model=True)
+
+
+def _epochs_full(job: Job, genotypes: Sequence[Genotype]) -> list[int]:
+    """Epochs of each finalist, the best first: as many as the time that is left allows.
+
+    The best has a worker to itself; the others share the rest of the workers, and train no longer than the best.
+    """
     if job.settings.epochs is not None:
-        return job.settings.epochs
+        return [job.settings.epochs] * len(genotypes)
     if job.clock.budget is None:
-        return EPOCHS_WITHOUT_TIME
-    per_epoch = sorted((trial.facts["seconds"] / len(trial.curve) for trial in trials), reverse=True)
-    loads = [0.0] * job.workers
-    for seconds in per_epoch:
-        loads[loads.index(min(loads))] += seconds
-    left = job.clock.left(1 - COMPRESSION_SHARE * job.settings.compress) - DELIVERY_SECONDS * len(trials)
-    return max(3, min(300, math.floor(0.95 * left / max(loads))))
+        return [EPOCHS_WITHOUT_TIME] * len(genotypes)
+    steps = math.ceil(len(job.setting.data.train) / job.setting.recipe.batch)
+    seconds = [PARALLEL * steps * _step_seconds(job, genotype) for genotype in genotypes]
+    left = job.clock.left(1 - COMPRESSION_SHARE * job.settings.compress) - DELIVERY_SECONDS * len(genotypes)
+    if job.workers == 1:
+        most = left / sum(seconds)
+        return [_whole(most)] * len(genotypes)
+    most = left / seconds[0]
+    others = left * (job.workers - 1) / sum(seconds[1:]) if len(seconds) > 1 else most
+    return [_whole(most)] + [_whole(min(most, others, left / each)) for each in seconds[1:]]
+
+
+def _whole(epochs: float) -> int:
+    return max(3, min(300, math.floor(epochs)))
 
 
 def _deliver(

@@ -12,6 +12,7 @@ from medsearch.core.errors import UsageError
 from medsearch.core.library import find
 from medsearch.data import Dataset, load
 from medsearch.run import Settings
+from medsearch.search import STRATEGIES
 from medsearch.spaces import Space, read_space
 from medsearch.train import Recipe, Task, make_task
 
@@ -43,6 +44,7 @@ def interface_of(data: Dataset) -> Interface:
 
 def prepare(settings: Settings) -> Setting:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
+    STRATEGIES.find(settings.strategy, where="--strategy")
     data = load(settings.data, task=settings.task)
     interface = interface_of(data)
     space = read_named_space(settings.space or DEFAULT_SPACE[data.dims], task=data.task)

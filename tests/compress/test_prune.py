@@ -59,9 +59,10 @@ def test_nothing_goes_without_an_excess() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "excess", "left"), [(32, 3, 24), (27, 1, 24), (27, 4, 16), (100, 1000, 16), (8, 9, 8)]
+    ("count", "excess", "left"),
+    [(32, 3, 24), (27, 1, 24), (27, 4, 16), (100, 1, 96), (100, 5, 80), (100, 1000, 16), (8, 9, 8)],
 )
-def test_hidden_widths_become_multiples_of_eight_and_end_at_the_floor(count: int, excess: float, left: int) -> None:
+def test_hidden_widths_become_multiples_and_end_at_the_floor(count: int, excess: float, left: int) -> None:
     unit = kind("hidden", count)
     kept = least_loss({unit: torch.rand(count)}, {unit: 1.0}, excess=excess)
     assert len(kept.get(unit, range(count))) == left

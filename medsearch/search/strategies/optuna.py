@@ -6,7 +6,7 @@ search goes on exactly as it would have.  Early-stopped trials count with the er
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -16,17 +16,21 @@ from medsearch.search.strategy import STRATEGIES, Trial
 from medsearch.spaces import Genotype, Space
 
 
-def _ask(sampler: optuna.samplers.BaseSampler, space: Space, history: Sequence[Trial]) -> Genotype:
+def _ask(
+    sampler: optuna.samplers.BaseSampler,
+    space: Space,
+    history: Sequence[Trial],
+    note: Callable[[int], dict[str, int]] = lambda index: {},
+) -> Genotype:
+    """One proposal of ``sampler``; ``note`` gives what it would have noted itself with the trial at an index."""
     study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
     options = space.genes()
-    for trial in history:
-        if trial.objectives is not None:
-            choices: dict[str, BaseDistribution] = {
-                gene: CategoricalDistribution(tuple(options[gene])) for gene in trial.genes
-            }
-            study.add_trial(
-                optuna.create_trial(values=list(trial.objectives), params=trial.genes, distributions=choices)
-            )
+    known = [(trial.genes, trial.objectives) for trial in history if trial.objectives is not None]
+    for index, (genes, objectives) in enumerate(known):
+        choices: dict[str, BaseDistribution] = {gene: CategoricalDistribution(tuple(options[gene])) for gene in genes}
+        study.add_trial(
+            optuna.create_trial(values=list(objectives), params=genes, distributions=choices, system_attrs=note(index))
+        )
     asked = study.ask()
     return space.express(lambda gene, labels: asked.suggest_categorical(gene, labels))
 
@@ -58,4 +62,6 @@ class NonDominatedSorting:
     population: int = 16
 
     def __call__(self, space: Space, history: Sequence[Trial], seed: int) -> Genotype:
-        return _ask(optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population), space, history)
+        sampler = optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
+        key = sampler._get_generation_key()
+        return _ask(sampler, space, history, lambda index: {key: index // self.population})

@@ -35,16 +35,20 @@ class Classification:
         return TEMPERATURE**2 * F.kl_div(log_output_BK, log_wanted_BK, reduction="batchmean", log_target=True)
 
     def metrics(self, output_BK: Tensor, target_B: Tensor) -> dict[str, float]:
-        """Accuracy, recall averaged over classes, and one-against-rest AUC averaged over the classes present."""
-        from torchmetrics.functional.classification import multiclass_accuracy, multiclass_auroc
+        """Accuracy, recall averaged over the classes present, and their one-against-rest AUC averaged likewise.
 
-        present = torch.bincount(target_B, minlength=self.classes) > 0
+        The AUC is 0.5 where only one class is present.
+        """
+        from torchmetrics.functional.classification import binary_auroc, multiclass_accuracy
+
+        present = target_B.unique()
         recall_K = multiclass_accuracy(output_BK, target_B, self.classes, average=None)
-        auc_K = multiclass_auroc(output_BK.softmax(1), target_B, self.classes, average=None)
+        share_BK = output_BK.softmax(1)
+        aucs = [binary_auroc(share_BK[:, k], (target_B == k).long()) for k in present if len(present) > 1]
         return {
             "accuracy": float((output_BK.argmax(1) == target_B).float().mean()),
             "balanced_accuracy": float(recall_K[present].mean()),
-            "auc": float(auc_K[present].mean()),
+            "auc": float(torch.stack(aucs).mean()) if aucs else 0.5,
         }
 
     def error(self, metrics: dict[str, float]) -> float:

@@ -14,7 +14,7 @@ TEMPERATURE = 2.0
 class Segmentation:
     """Images to masks; the mean Dice over images and foreground structures decides.
 
-    A structure that is absent from both mask and prediction of an image is left out of that image's mean.
+    A structure that is absent from both mask and prediction of an image is left out of the mean.
 
     Args:
         outputs: number of classes K, background included as class 0.
@@ -40,13 +40,15 @@ class Segmentation:
         return TEMPERATURE**2 * divergence_BKS.sum(1).mean()
 
     def metrics(self, output_BKS: Tensor, target_BS: Tensor) -> dict[str, float]:
-        """Mean Dice and intersection over union of the foreground structures."""
+        """Mean Dice and intersection over union of the foreground structures; 1 where there are none to be found."""
         from monai.metrics import compute_dice, compute_iou
 
         predicted, wanted = (self._one_hot(labels) for labels in (output_BKS.argmax(1), target_BS))
         dice_BK = compute_dice(predicted, wanted, include_background=False, ignore_empty=False)
         iou_BK = compute_iou(predicted, wanted, include_background=False, ignore_empty=False)
-        return {"dice": float(dice_BK.nanmean()), "iou": float(iou_BK.nanmean())}
+        present_BK = (predicted + wanted)[:, 1:].flatten(2).any(2)
+        means = {"dice": dice_BK[present_BK].mean(), "iou": iou_BK[present_BK].mean()}
+        return {name: float(mean.nan_to_num(1.0)) for name, mean in means.items()}
 
     def _one_hot(self, labels_BS: Tensor) -> Tensor:
         return F.one_hot(labels_BS.long(), self.classes).movedim(-1, 1)

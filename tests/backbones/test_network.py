@@ -1,0 +1,115 @@
+"""Networks drawn from the shipped spaces: they run and learn in 2D and 3D, image by image, in the image's own units."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from medsearch.backbones import Denoiser, Interface, Network, Residual, Standardize, build
+from medsearch.core.config import read_yaml
+from medsearch.core.library import find
+from medsearch.spaces import Block, Genotype, Part, Stage, read_space
+
+DRAWS = 40
+SIZES = {2: (13, 18), 3: (9, 6, 7)}
+INTERFACES = {
+    "classification": Interface(task="classification", channels=2, outputs=5),
+    "segmentation": Interface(task="segmentation", channels=2, outputs=3),
+    "denoising": Interface(task="denoising", channels=2, outputs=2),
+}
+SEARCHED = [(name, task) for name in ("hybrid2d-tiny", "hybrid3d-tiny") for task in INTERFACES]
+SMALL = Genotype(
+    dims=2,
+    stem=Part.of("conv"),
+    stages=(Stage(8, (Block(Part.of("dwconv", kernel=3), Part.of("mlp", ratio=2)),)),),
+    head=Part.of("pyramid", dim=8, detail=8),
+)
+
+
+def drawn(name: str, task: str, count: int) -> list[Genotype]:
+    space, rng = read_space(read_yaml(find("spaces", name)), name, task=task), random.Random(f"{name} {task}")
+    return [space.sample(rng) for _ in range(count)]
+
+
+def wanted_shape(dims: int, task: str, batch: int) -> tuple[int, ...]:
+    outputs = INTERFACES[task].outputs
+    return (batch, outputs) if task == "classification" else (batch, outputs, *SIZES[dims])
+
+
+@pytest.mark.parametrize(("name", "task"), SEARCHED)
+def test_every_network_of_a_shipped_space_runs_and_learns(name: str, task: str) -> None:
+    for genotype in drawn(name, task, DRAWS):
+        network = build(genotype, INTERFACES[task])
+        image_BCS = torch.rand(2, 2, *SIZES[genotype.dims])
+        output = network(image_BCS)
+        assert output.shape == wanted_shape(genotype.dims, task, 2), genotype
+        assert type(network) is (Denoiser if task == "denoising" else Network)
+        output.square().mean().backward()
+        for weight, parameter in network.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), (genotype, weight)
+
+
+@pytest.mark.parametrize(("name", "task"), SEARCHED)
+def test_one_image_alone_gives_what_it_gives_in_a_batch(name: str, task: str) -> None:
+    for genotype in drawn(name, task, 6):
+        network = build(genotype, INTERFACES[task]).eval()
+        image_BCS = torch.rand(3, 2, *SIZES[genotype.dims])
+        with torch.no_grad():
+            together = network(image_BCS)
+            alone = torch.cat([network(image_BCS[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
+
+
+def test_a_seed_makes_the_weights() -> None:
+    made = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        made.append(build(SMALL, INTERFACES["segmentation"]).stem.layers[0].weight)
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
+
+
+def test_standardize_takes_mean_and_deviation_of_each_channel_away_and_gives_them_back() -> None:
+    standardize = Standardize(2, dims=3)
+    standardize.mean.copy_(torch.tensor([100.0, -5.0]).reshape(2, 1, 1, 1))
+    standardize.std.copy_(torch.tensor([50.0, 0.5]).reshape(2, 1, 1, 1))
+    raw_BCS = torch.tensor([150.0, -4.0]).reshape(1, 2, 1, 1, 1).expand(1, 2, 2, 3, 4)
+    plain_BCS = standardize(raw_BCS)
+    assert torch.equal(plain_BCS, torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1, 1).expand(1, 2, 2, 3, 4))
+    assert torch.equal(standardize.restore(plain_BCS), raw_BCS)
+    assert set(standardize.state_dict()) == {"mean", "std"} and not list(standardize.parameters())
+
+
+def test_a_denoiser_that_predicts_nothing_gives_the_image_back_in_raw_intensities() -> None:
+    network = build(SMALL, Interface(task="denoising", channels=1, outputs=1)).eval()
+    network.standardize.mean.fill_(1000.0)
+    network.standardize.std.fill_(250.0)
+    for parameter in network.head.predict.parameters():
+        nn.init.zeros_(parameter)
+    image_BCS = 1000 + 250 * torch.randn(2, 1, 12, 10)
+    torch.testing.assert_close(network(image_BCS), image_BCS)
+    # A head that says "two deviations more" everywhere: 2 * 250 intensities more.
+    nn.init.constant_(network.head.predict.bias, 2.0)
+    torch.testing.assert_close(network(image_BCS), image_BCS + 500)
+
+
+def test_a_denoiser_does_the_same_in_other_units() -> None:
+    network = build(SMALL, Interface(task="denoising", channels=1, outputs=1)).eval()
+    image_BCS = torch.randn(2, 1, 12, 10)
+    plain_BCS = network(image_BCS)
+    network.standardize.mean.fill_(40.0)
+    network.standardize.std.fill_(8.0)
+    torch.testing.assert_close(network(40 + 8 * image_BCS), 40 + 8 * plain_BCS)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_residual_adds_its_branch_scaled_where_it_is_told_to(dims: int) -> None:
+    x_BCS = torch.randn(2, 3, *SIZES[dims])
+    assert torch.equal(Residual(nn.Identity(), 3, dims=dims)(x_BCS), 2 * x_BCS)
+    scaled = Residual(nn.Identity(), 3, dims=dims, layer_scale=0.5)
+    assert torch.equal(scaled(x_BCS), 1.5 * x_BCS)
+    nn.init.zeros_(scaled.scale[1])
+    assert torch.equal(scaled(x_BCS)[:, 1], x_BCS[:, 1])
+    assert not list(Residual(nn.Identity(), 3, dims=dims).parameters())

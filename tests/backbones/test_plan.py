@@ -1,0 +1,191 @@
+"""From genotype to network: exact published points, errors that name their gene, and source that makes the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from medsearch.backbones import Call, Denoiser, Interface, Network, Residual, Standardize, build, check, plan
+from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
+from medsearch.core.config import parse_yaml, read_yaml
+from medsearch.core.errors import SpaceError
+from medsearch.core.library import find, names
+from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
+
+CLASSES = Interface(task="classification", channels=1, outputs=3)
+SHIPPED = [(name, task) for name in names("spaces") for task in read_yaml(find("spaces", name))["heads"]]
+
+TINY = """\
+name: tiny
+dims: 2
+stem: conv
+heads: {classification: classify, segmentation: {name: pyramid, dim: 8}, denoising: classify}
+stages:
+  - {dim: 8, mixer: {choice: [linear_attention, {name: dwconv, kernel: {choice: [3, 5]}}]}, channel: mlp}
+  - {dim: 16, depth: 2, mixers: [dwconv, {name: window_attention, window: 4}], channel: {name: mlp, ratio: 2}}
+"""
+
+
+def shipped(name: str, task: str = "classification") -> Space:
+    return read_space(read_yaml(find("spaces", name)), name, task=task)
+
+
+def read(text: str, task: str = "classification") -> Space:
+    return read_space(parse_yaml(text, "tiny.yaml").value, "tiny.yaml", task=task)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("convnext-t", 28_589_128), ("swin-t", 28_288_354)])
+def test_a_point_named_after_a_paper_has_its_parameters(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        network = build(shipped(name).first(), Interface(task="classification", channels=3, outputs=1000))
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(("name", "task"), SHIPPED)
+def test_every_shipped_space_is_free_of_wrong_parts(name: str, task: str) -> None:
+    check(shipped(name, task), Interface(task=task, channels=1, outputs=1))
+
+
+WRONG = [
+    # what is written, in place of what, and the whole error
+    (
+        "linear_atention",
+        "linear_attention",
+        "tiny.yaml: stages[0].blocks[0].mixer: unknown token mixer 'linear_atention'.\n"
+        f"  Did you mean 'linear_attention'? Known: {', '.join(MIXERS)}.",
+    ),
+    (
+        "{name: dwcov,",
+        "{name: dwconv,",
+        "tiny.yaml: stages.0.mixer = dwcov: stages[0].blocks[0].mixer: unknown token mixer 'dwcov'.\n"
+        f"  Did you mean 'dwconv'? Known: {', '.join(MIXERS)}.",
+    ),
+    (
+        "kernal:",
+        "kernel:",
+        "tiny.yaml: stages.0.mixer = dwconv: stages[0].blocks[0].mixer.kernal: 'dwconv' has no knob 'kernal'.\n"
+        "  Did you mean 'kernel'? Known: kernel, norm.",
+    ),
+    (
+        "choice: [3, 4]",
+        "choice: [3, 5]",
+        "tiny.yaml: stages.0.mixer.dwconv.kernel = 4: dwconv: kernel must be odd to keep the size, got 4; try 5",
+    ),
+    (
+        "window: 0",
+        "window: 4",
+        "tiny.yaml: window_attention: window must be a whole number of at least 1, got 0; try 1",
+    ),
+    (
+        "stem: cnov",
+        "stem: conv",
+        f"tiny.yaml: stem: unknown stem 'cnov'.\n  Did you mean 'conv'? Known: {', '.join(STEMS)}.",
+    ),
+    (
+        "stem: {name: conv, dims: 3}",
+        "stem: conv",
+        "tiny.yaml: stem.dims: 'conv' has no knob 'dims'.\n  Known: stride.",
+    ),
+    (
+        "mpl, ratio",
+        "mlp, ratio",
+        f"tiny.yaml: stages[1].blocks[0].channel: unknown channel mixer 'mpl'.\n"
+        f"  Did you mean 'mlp'? Known: {', '.join(CHANNELS)}.",
+    ),
+    (
+        "{down: conv, dim: 16",
+        "{dim: 16",
+        f"tiny.yaml: stages[1].down: unknown downsampling 'conv'.\n"
+        f"  Did you mean 'conv3s2'? Known: {', '.join(DOWNSAMPLES)}.",
+    ),
+    (
+        "{classification: clasify",
+        "{classification: classify",
+        f"tiny.yaml: head: unknown head 'clasify'.\n  Did you mean 'classify'? Known: {', '.join(HEADS)}.",
+    ),
+    (
+        "{classification: pyramid",
+        "{classification: classify",
+        "tiny.yaml: head: 'pyramid' is not a head for classification.\n  Known: classify.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("seen", "instead", "message"), WRONG, ids=[seen for seen, *_ in WRONG])
+def test_a_wrong_part_is_refused_with_file_gene_and_suggestion(seen: str, instead: str, message: str) -> None:
+    assert TINY.count(instead) == 1
+    with pytest.raises(SpaceError) as caught:
+        check(read(TINY.replace(instead, seen)), CLASSES)
+    assert str(caught.value) == message
+
+
+def test_a_head_of_another_task_is_refused_with_those_that_fit() -> None:
+    with pytest.raises(SpaceError, match=r"head: 'classify' is not a head for denoising.\n  Known: pyramid\."):
+        check(read(TINY, "denoising"), Interface(task="denoising", channels=1, outputs=1))
+
+
+def test_building_names_the_genotype_where_there_is_no_file() -> None:
+    block = Block(Part.of("dwconv", kernel=2), Part.of("mlp"))
+    genotype = Genotype(2, Part.of("conv"), (Stage(8, (block,)),), Part.of("classify"))
+    with pytest.raises(SpaceError, match="^model.pt: dwconv: kernel must be odd"):
+        build(genotype, CLASSES, where="model.pt")
+    with pytest.raises(SpaceError, match="^genotype: dwconv: kernel must be odd"):
+        build(genotype, CLASSES)
+
+
+def test_blocks_are_branches_of_their_own_or_one_together() -> None:
+    mixer, channel = Part.of("linear_attention"), Part.of("mlp")
+    each, joint = Block(mixer, channel), Block(mixer, channel, "joint", 1e-6)
+    genotype = Genotype(2, Part.of("conv"), (Stage(8, (each, joint)),), Part.of("classify"))
+    first, second, together = plan(genotype, CLASSES).stages[0]
+    assert [call.target for call in (first, second, together)] == [Residual] * 3
+    assert first.args[0].target is MIXERS["linear_attention"] and second.args[0].target is CHANNELS["mlp"]
+    assert [call.target for call in together.args[0].args] == [MIXERS["linear_attention"], CHANNELS["mlp"]]
+    assert dict(together.kwargs) == {"dims": 2, "layer_scale": 1e-6} and dict(first.kwargs) == {"dims": 2}
+
+
+@pytest.mark.parametrize(
+    ("mixer", "norm"), [("dwconv", "batch"), ("linear_attention", "layer"), ("grid_gmlp", "layer")]
+)
+def test_the_channel_mixer_normalises_as_the_token_mixer_does_unless_told(mixer: str, norm: str) -> None:
+    def norm_of(channel: Part) -> Any:
+        stages = (Stage(8, (Block(Part.of(mixer), channel),)),)
+        call = plan(Genotype(2, Part.of("conv"), stages, Part.of("classify")), CLASSES).stages[0][1]
+        return dict(call.args[0].kwargs)["norm"]
+
+    assert norm_of(Part.of("mlp")) == norm
+    assert norm_of(Part.of("mlp", norm="layer")) == "layer"
+
+
+def test_a_stage_without_blocks_passes_its_input_on() -> None:
+    stages = (Stage(8, ()), Stage(16, (), Part.of("conv3s2")))
+    network = build(Genotype(2, Part.of("conv"), stages, Part.of("classify")), CLASSES)
+    assert [feature.shape for feature in network.features(torch.randn(2, 1, 16, 16))] == [(2, 8, 8, 8), (2, 16, 4, 4)]
+    assert network(torch.randn(2, 1, 16, 16)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("name", "task"), SHIPPED)
+def test_the_source_of_a_plan_makes_the_same_network(name: str, task: str) -> None:
+    space, interface = shipped(name, task), Interface(task=task, channels=2, outputs=2)
+    parts = {part.__name__: part for kind in (MIXERS, CHANNELS, STEMS, DOWNSAMPLES, HEADS) for part in kind.values()}
+    parts |= {part.__name__: part for part in (Network, Denoiser, Residual, Standardize)}
+    call = plan(space.first(), interface).call()
+    with torch.device("meta"):
+        made, read_back = call.make(), eval(call.source(), {"nn": nn, **parts})
+    assert str(read_back) == str(made)
+    assert {key: value.shape for key, value in read_back.state_dict().items()} == {
+        key: value.shape for key, value in made.state_dict().items()
+    }
+
+
+def test_a_call_is_written_on_one_line_where_it_fits_and_on_several_where_not() -> None:
+    short = Call(nn.Linear, (3, 4), (("bias", False),))
+    assert short.source() == "nn.Linear(3, 4, bias=False)"
+    assert Call(nn.Sequential, (short,)).source() == "nn.Sequential(nn.Linear(3, 4, bias=False))"
+    assert Call(nn.Sequential, (short,)).source(width=30) == "nn.Sequential(\n    nn.Linear(3, 4, bias=False),\n)"
+    assert Call(Standardize, ("x",), (("parts", [short]),)).source() == (
+        "Standardize(\n    'x',\n    parts=[\n        nn.Linear(3, 4, bias=False),\n    ],\n)"
+    )

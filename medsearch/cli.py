@@ -84,7 +84,12 @@ def _add_search(verbs: Any) -> None:
     verb.add_argument("--strategy", help="tpe (default), nsga2, evolution or random")
     verb.add_argument("--epochs-search", type=int, metavar="N", help="epochs of a trial (default: by the time)")
     verb.add_argument("--epochs", type=int, metavar="N", help="epochs of the full training (default: by the time)")
-    verb.add_argument("--batch", type=int, metavar="N", help="images per training step (default 64 in 2D, 32 in 3D)")
+    verb.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="images per training step (default by the size of the data, at most 64 in 2D, 32 in 3D)",
+    )
     verb.add_argument("--precision", choices=["fp32", "bf16"], help="of training (default: whichever is faster here)")
     verb.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: one per processor)")
     verb.add_argument("--seed", type=int, metavar="N", help="of everything random (default 0)")

@@ -31,7 +31,6 @@ OWNERS = {
     "yaml": {"core"},
     "optuna": {"search"},
     "nni": {"search"},
-    "torch_pruning": {"compress"},
     "onnx": {"export", "measure", "compress"},
     "onnxruntime": {"export", "measure", "compress"},
     "onnxscript": {"export"},

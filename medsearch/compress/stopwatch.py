@@ -8,14 +8,19 @@ import time
 
 from medsearch.measure.latency import Latency, feeds, session
 
-WARM_UP = 3
+WARM_UP, LEAST = 3, 10
+"""Runs that do not count, and fewest that do."""
 
 
 def duel(one: bytes, other: bytes, shape: tuple[int, ...], *, seconds: float = 0.4) -> tuple[float, Latency, Latency]:
-    """How many times faster ``other`` is than ``one`` with one thread: the median over pairs of runs, in random order.
+    """How many times faster ``other`` is than ``one``, as median over pairs of runs in random order; both latencies.
 
     With one thread ONNX Runtime computes in the calling thread, whose processor time is counted: no run is charged for
     waiting while others have the processor, and by the random order none for what the one before it left in the caches.
+
+    Args:
+        shape: of the input.
+        seconds: processor time for all runs together.
     """
     runs = []
     for data in (one, other):
@@ -24,8 +29,8 @@ def duel(one: bytes, other: bytes, shape: tuple[int, ...], *, seconds: float = 0
         runs.append(lambda opened=opened, inputs=inputs: opened.run(None, inputs))
     order = random.Random(0)
     spent: tuple[list[int], list[int]] = ([], [])
-    end = time.perf_counter() + seconds
-    while len(spent[0]) < 10 + WARM_UP or (time.perf_counter() < end and len(spent[0]) < 2000):
+    end = time.thread_time() + seconds
+    while len(spent[0]) < WARM_UP + LEAST or time.thread_time() < end:
         for index in order.sample((0, 1), 2):
             start = time.thread_time_ns()
             runs[index]()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
+from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json
 
 FORMAT = 2
@@ -53,6 +55,9 @@ class Profile:
     Args:
         threads: of the runtime.
         folder: where the file lives.
+
+    Raises:
+        RunError: for a file that is damaged.
     """
 
     def __init__(self, *, threads: int, folder: Path) -> None:
@@ -64,7 +69,7 @@ class Profile:
         if self.path.exists():
             data = read_json(self.path)
             if isinstance(data, dict) and data.get("format") == FORMAT and data.get("device") == self.device:
-                self.parts = {str(key): float(value) for key, value in data["parts"].items()}
+                self.parts = _parts(data.get("parts"), self.path)
                 self._saved = len(self.parts)
 
     def save(self) -> None:
@@ -72,3 +77,9 @@ class Profile:
         if len(self.parts) != self._saved:
             write_json(self.path, {"format": FORMAT, "device": self.device, "parts": self.parts})
             self._saved = len(self.parts)
+
+
+def _parts(data: Any, path: Path) -> dict[str, float]:
+    if not isinstance(data, dict) or not all(type(ms) in (int, float) and 0 <= ms < math.inf for ms in data.values()):
+        raise RunError(str(path), "is not a list of parts with their milliseconds.", "Delete it, to measure again.")
+    return {key: float(ms) for key, ms in data.items()}

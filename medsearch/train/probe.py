@@ -41,7 +41,7 @@ def step_seconds(model: nn.Module, data: Dataset, task: Task, recipe: Recipe, *,
 def faster_precision(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> str:
     """``"bf16"`` where a training step of ``model`` is faster with it here, else ``"fp32"``."""
     seconds = {
-        precision: step_seconds(model, data, task, replace(recipe, precision=precision))
+        precision: step_seconds(model, data, task, replace(recipe, precision=precision), steps=2)
         for precision in ("fp32", "bf16")
     }
     return min(seconds, key=lambda precision: seconds[precision])

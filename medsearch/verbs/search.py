@@ -36,7 +36,8 @@ from medsearch.verbs.results import collect
 from medsearch.verbs.setting import Setting, with_precision
 
 DEFAULT_SECONDS = 15 * 60.0
-SEARCH_SHARE = 0.3
+SEARCH_SHARE = 0.32
+LATEST_SEARCH = 0.6  # of all the time: when a search ends with fewer trials than finalists are wanted
 PARALLEL = 1.15  # how much longer a step takes beside the other workers, evaluations included
 EVALUATION = 1.25  # an epoch with its evaluation, in epochs of training alone
 COMPRESSION_SHARE = 0.25
@@ -245,7 +246,20 @@ def _enough(job: Job, trials: Sequence[Trial]) -> bool:
     good = [trial for trial in trials if trial.state != "failed"]
     if job.settings.trials is not None and len(good) >= job.settings.trials:
         return True
-    return job.clock.left(SEARCH_SHARE) <= 0 or (not good and len(_failures(trials)) >= MOST_FAILURES)
+    if not good and len(_failures(trials)) >= MOST_FAILURES:
+        return True
+    return _search_left(job) <= 0 and (len(good) >= job.settings.finalists or job.clock.left(LATEST_SEARCH) <= 0)
+
+
+def _search_left(job: Job) -> float:
+    """Seconds until the search has had its share of the time that was left when it first began."""
+    if job.clock.budget is None:
+        return math.inf
+    end = job.run.state().get("search_end")
+    if end is None:
+        end = job.clock.spent + SEARCH_SHARE * job.clock.left()
+        job.run.note(search_end=end)
+    return float(end) - job.clock.spent
 
 
 def _failures(trials: Sequence[Trial]) -> list[str]:
@@ -270,7 +284,7 @@ def _epochs_search(job: Job) -> int:
     setting = job.setting
     steps = [_step_seconds(job, genotype) for genotype in _samples(job)[:3]]
     epoch = statistics.median(steps) * math.ceil(len(setting.data.train) / setting.recipe.batch) * EVALUATION
-    left = job.clock.left(SEARCH_SHARE)
+    left = _search_left(job)
     seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED
     epochs = max(2, min(30, round(seconds / epoch)))
     job.run.note(epochs_search=epochs)

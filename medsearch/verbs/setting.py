@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,8 @@ from medsearch.train import Recipe, Task, make_task
 
 DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
 BATCH = {2: 64, 3: 32}
+SMALLEST_BATCH = 8
+STEPS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +55,17 @@ def prepare(settings: Settings) -> Setting:
         raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
     check(space, interface)
     task = make_task(data.task, outputs=interface.outputs, dims=data.dims)
-    batch = settings.batch or min(BATCH[data.dims], len(data.train))
-    recipe = Recipe(epochs=1, batch=batch, precision=settings.precision or "fp32", seed=settings.seed)
+    batch = settings.batch or default_batch(data)
+    lr = Recipe.lr * math.sqrt(batch / BATCH[2])
+    recipe = Recipe(epochs=1, batch=batch, lr=lr, precision=settings.precision or "fp32", seed=settings.seed)
     torch.set_num_threads(1)
     return Setting(data=data, task=task, interface=interface, space=space, recipe=recipe)
+
+
+def default_batch(data: Dataset) -> int:
+    """A power of two that leaves at least some ``STEPS`` steps in an epoch, so that small sets are learned from too."""
+    most = min(BATCH[data.dims], max(SMALLEST_BATCH, len(data.train) // STEPS))
+    return min(1 << (most.bit_length() - 1), len(data.train))
 
 
 def with_precision(setting: Setting, precision: str) -> Setting:

@@ -1,0 +1,102 @@
+"""The record of a search: an Optuna study that Optuna itself reads, and that survives being cut off anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from medsearch.core.errors import RunError
+from medsearch.search import INTERRUPTED, Search, Store
+from medsearch.spaces import Space
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def test_what_was_written_is_read_by_plain_optuna(url: str, space: Space) -> None:
+    store = Store(url, space)
+    first, second, third = space.neighbours(space.first()), space.first(), None
+    one, other, third = next(first), second, next(first)
+    for genotype in (one, other, third):
+        store.begin(genotype, {"costs": {}}, {"memory": -0.25})
+    store.end(1, state="stopped", objectives=(0.5, 2.0, 3e6), curve=(0.6, 0.5))
+    store.end(0, state="complete", objectives=(0.25, 1.5, 2e6), metrics={"auc": 0.75}, curve=(0.25,), facts={"s": 9})
+    store.end(2, state="failed", facts={"reason": "out of luck"})
+
+    study = optuna.load_study(study_name="search", storage=url)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert [trial.params for trial in study.trials] == [space.encode(each) for each in (one, other, third)]
+    assert study.trials[0].values == [0.25, 1.5, 2e6]
+    assert study.trials[0].constraints == {"memory": -0.25}
+    assert study.best_trials == [study.trials[0]]
+
+    again = Store(url, space).trials()
+    assert again == store.trials()
+    assert [trial.state for trial in again] == ["complete", "stopped", "failed"]
+    assert again[0].facts == {"costs": {}, "s": 9}
+    assert (again[0].metrics, again[0].curve) == ({"auc": 0.75}, (0.25,))
+    assert again[1].objectives == (0.5, 2.0, 3e6)
+    assert again[2].objectives is None
+    assert again[2] == store.trial(2)
+
+
+def test_a_running_trial_has_no_objectives(url: str, space: Space) -> None:
+    store = Store(url, space)
+    number = store.begin(space.first(), {}, {})
+    assert (store.trial(number).state, store.trial(number).objectives) == ("running", None)
+
+
+def test_running_trials_are_closed_and_given_back(url: str, space: Space) -> None:
+    first, second = space.first(), next(space.neighbours(space.first()))
+    before = Store(url, space)
+    before.begin(first, {"costs": {"macs": 1}}, {})
+    before.begin(second, {}, {})
+    before.end(0, state="complete", objectives=(0.5, 1.0, 1.0))
+    store = Store(url, space)
+    assert store.recover() == [second]
+    assert [trial.state for trial in store.trials()] == ["complete", "failed"]
+    assert store.trial(1).facts["reason"] == INTERRUPTED
+    assert store.recover() == []
+
+
+def test_a_trial_cut_off_while_its_result_was_written_is_not_half_good(url: str, space: Space) -> None:
+    before = Store(url, space)
+    before.begin(space.first(), {"costs": {}}, {})
+    study = optuna.load_study(study_name="search", storage=url)
+    study._storage.set_trial_user_attr(study.trials[0]._trial_id, "objectives", (0.5, 1.0, 1.0))
+    store = Store(url, space)
+    assert store.recover() == [space.first()]
+    assert (store.trial(0).state, store.trial(0).objectives) == ("failed", None)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_trial_cut_off_at_its_birth_is_in_nobodys_way(
+    url: str, space: Space, search: Callable[..., Search], asked: bool
+) -> None:
+    """Killed after a trial was put into Optuna's queue, or taken out of it, and before it said what it tries."""
+    study = Store(url, space)._study
+    study.enqueue_trial(space.encode(space.first()))
+    if asked:
+        study.ask()
+    found = search()
+    trials = list(found.run(until=lambda history: len(history) >= 3))
+    assert [trial.number for trial in trials] == [1, 2, 3]
+    assert found.store.trials() == trials
+    assert [trial.params for trial in found.store._study.trials[1:]] == [trial.genes for trial in trials]
+    assert found.store._study.trials[0].state == TrialState.FAIL
+
+
+def test_trials_of_another_space_are_refused(url: str, space: Space, a_space: Make) -> None:
+    Store(url, space).begin(space.first(), {}, {})
+    other = a_space(name="other", stages=[{"dim": 64, "mixer": "dwconv", "channel": "mlp"}])
+    with pytest.raises(RunError, match="trial 0 is not of space 'other'"):
+        Store(url, other).trials()

@@ -28,6 +28,8 @@ from medsearch.spaces import Genotype
 
 Shape = tuple[int, ...]
 
+_Map = tuple[Shape, torch.dtype]
+
 OVERHEAD = "an empty call"
 CHAIN = 4
 
@@ -75,7 +77,7 @@ class _Part:
     parameters: int
     macs: int
     footprint: Footprint
-    output: Shape
+    output: _Map
 
 
 class CostModel:
@@ -91,7 +93,7 @@ class CostModel:
         self.interface, self.conditions, self.profile = interface, conditions, profile
         self.memory_correction = Correction()
         self.latency_correction = Correction()
-        self._parts: dict[tuple[str, tuple[Shape, ...]], _Part] = {}
+        self._parts: dict[tuple[str, tuple[_Map, ...]], _Part] = {}
         self._costs: dict[Genotype, Costs] = {}
 
     def __call__(self, genotype: Genotype) -> Costs:
@@ -109,7 +111,7 @@ class CostModel:
     def sums(self, genotype: Genotype) -> tuple[float, float]:
         """Memory (bytes) and latency (ms) as the plain sums over parts, before any correction."""
         walk = list(self._walk(genotype))
-        parts = sum(self._milliseconds(call, shapes, part.output) for call, shapes, part, _ in walk)
+        parts = sum(self._milliseconds(call, tuple(shape for shape, _ in maps), part) for call, maps, part, _ in walk)
         return self._memory(walk), parts + self._overhead()
 
     def _predict(self, genotype: Genotype) -> Costs:
@@ -122,41 +124,46 @@ class CostModel:
             latency=self.latency_correction.apply(milliseconds, "ms"),
         )
 
-    def _walk(self, genotype: Genotype) -> Iterator[tuple[Call, tuple[Shape, ...], _Part, bool]]:
-        """Every part, the shapes (C, *S) it is given and whether the head reads its output, in order of the data."""
+    def _walk(self, genotype: Genotype) -> Iterator[tuple[Call, tuple[_Map, ...], _Part, bool]]:
+        """Every part, the maps (C, *S) it is given and whether the head reads its output, in order of the data."""
         planned = plan(genotype, self.interface)
-        image = (self.interface.channels, *self.conditions.size)
+        image: _Map = ((self.interface.channels, *self.conditions.size), torch.float32)
         part = self._part(planned.stem, (image,))
-        features: list[Shape] = []
+        features: list[_Map] = []
         yield planned.stem, (image,), part, not planned.stages[0]
         for calls in planned.stages:
             for i, call in enumerate(calls):
-                shapes = (part.output,)
-                part = self._part(call, shapes)
-                yield call, shapes, part, i == len(calls) - 1
+                given = (part.output,)
+                part = self._part(call, given)
+                yield call, given, part, i == len(calls) - 1
             features.append(part.output)
         seen = (*features, image)
         yield planned.head, seen, self._part(planned.head, seen), False
 
-    def _memory(self, walk: list[tuple[Call, tuple[Shape, ...], _Part, bool]]) -> float:
+    def _memory(self, walk: list[tuple[Call, tuple[_Map, ...], _Part, bool]]) -> float:
         image_bytes = 4 * self.interface.channels * math.prod(self.conditions.size) * self.conditions.batch
         ends = [i for i, (_, _, _, is_end) in enumerate(walk) if is_end]
         return training_peak([part.footprint for _, _, part, _ in walk], batch_bytes=image_bytes, stage_ends=ends)
 
-    def _part(self, call: Call, shapes: tuple[Shape, ...]) -> _Part:
-        key = (call.source(), shapes)
+    def _part(self, call: Call, maps: tuple[_Map, ...]) -> _Part:
+        key = (call.source(), maps)
         if key not in self._parts:
             with torch.device("meta"):
                 module = call.make().eval()
-                inputs = [torch.empty(1, *shape) for shape in shapes]
+                inputs = [torch.empty(1, *shape) for shape, _ in maps]
                 with FlopCounterMode(display=False) as counter, torch.no_grad():
                     output = run_part(module, inputs)
-            batched = [(self.conditions.batch, *shape) for shape in shapes]
+            taken = footprint(
+                call.make,
+                [(self.conditions.batch, *shape) for shape, _ in maps],
+                precision=self.conditions.precision,
+                dtypes=[dtype for _, dtype in maps],
+            )
             self._parts[key] = _Part(
                 parameters=sum(p.numel() for p in module.parameters()),
                 macs=counter.get_total_flops() // 2,
-                footprint=footprint(call.make, batched, precision=self.conditions.precision),
-                output=tuple(output.shape[1:]),
+                footprint=taken,
+                output=(tuple(output.shape[1:]), taken.dtype),
             )
         return self._parts[key]
 
@@ -167,7 +174,7 @@ class CostModel:
             self.profile.parts[OVERHEAD] = latency(onnx, threads=self.conditions.threads, seconds=0.1).quartile_low_ms
         return self.profile.parts[OVERHEAD]
 
-    def _milliseconds(self, call: Call, shapes: tuple[Shape, ...], output: Shape) -> float:
+    def _milliseconds(self, call: Call, shapes: tuple[Shape, ...], part: _Part) -> float:
         """Milliseconds that one part adds to a network.
 
         A part that keeps the shape is timed as a chain of ``CHAIN``, so that what happens at the ends of a file (layout
@@ -175,7 +182,7 @@ class CostModel:
         """
         key = f"{' '.join(call.source().split())} @ {' '.join('x'.join(map(str, shape)) for shape in shapes)}"
         if key not in self.profile.parts:
-            chain = CHAIN if shapes == (output,) else 1
+            chain = CHAIN if shapes == (part.output[0],) else 1
             inputs = [torch.rand(1, *shape) for shape in shapes]
             module = nn.Sequential(*(call.make() for _ in range(chain))) if chain > 1 else call.make()
             onnx = to_onnx_fast(module, (inputs[0],) if len(inputs) == 1 else (inputs[:-1], inputs[-1]))

@@ -69,6 +69,7 @@ class Footprint:
         forward: the largest moment of the forward pass.
         backward: the largest moment of the backward pass, what is held and all gradients included.
         infer: the largest moment of a forward pass without gradients.
+        dtype: of the output, which the next part is given.
     """
 
     weights: int
@@ -79,22 +80,33 @@ class Footprint:
     forward: int
     backward: int
     infer: int
+    dtype: torch.dtype = torch.float32
 
 
-def footprint(make: Callable[[], nn.Module], shapes: Sequence[tuple[int, ...]], *, precision: str) -> Footprint:
+def footprint(
+    make: Callable[[], nn.Module],
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    precision: str,
+    dtypes: Sequence[torch.dtype] | None = None,
+) -> Footprint:
     """Trace one part on inputs of these shapes (B, C, *S); several are the stage features and the image of a head.
 
     Args:
         make: builds the module.
         shapes: of the inputs, batch included.
         precision: ``"fp32"`` or ``"bf16"`` (autocast).
+        dtypes: of the inputs; float32 where they are not given.
     """
     with torch.device("meta"):
         module = make().train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         module.to_empty(device="cpu")
         layout = torch.channels_last if len(shapes[0]) == 4 else torch.channels_last_3d
-        inputs = [torch.empty(shape).to(memory_format=layout).requires_grad_() for shape in shapes]
+        inputs = [
+            torch.empty(shape, dtype=dtype).to(memory_format=layout).requires_grad_()
+            for shape, dtype in zip(shapes, dtypes or [torch.float32] * len(shapes), strict=True)
+        ]
         weights = [*module.parameters(), *module.buffers()]
         with (
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
@@ -104,17 +116,13 @@ def footprint(make: Callable[[], nn.Module], shapes: Sequence[tuple[int, ...]], 
             watch.ignore([*inputs, *weights])
             run_part(module, inputs)
             infer = watch.peak
-        saved: list[Any] = []
+        keeps_input, kept_output = _kept(module, inputs, precision)
         with StorageWatch() as watch:
             watch.ignore([*inputs, *weights])
-            with torch.autograd.graph.saved_tensors_hooks(_noting(saved), _same):
-                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                    output = run_part(module, inputs)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                output = run_part(module, inputs)
             forward, with_output = watch.peak, watch.live
-            keeps_input = any(storage is inputs[0].untyped_storage() for storage in saved)
-            kept_output = any(storage is output.untyped_storage() for storage in saved)
-            del saved
-            size = output.untyped_storage().nbytes()
+            size, dtype_out = output.untyped_storage().nbytes(), output.dtype
             watch.mark()
             output.backward(torch.empty_like(output))
             backward = watch.peak
@@ -129,6 +137,7 @@ def footprint(make: Callable[[], nn.Module], shapes: Sequence[tuple[int, ...]], 
         forward=forward,
         backward=backward,
         infer=infer,
+        dtype=dtype_out,
     )
 
 
@@ -137,16 +146,24 @@ def run_part(module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
     return module(inputs[0]) if len(inputs) == 1 else module(list(inputs[:-1]), inputs[-1])
 
 
-def _noting(saved: list[Any]) -> Callable[[Tensor], Tensor]:
-    def pack(tensor: Tensor) -> Tensor:
+def _kept(module: nn.Module, inputs: Sequence[Tensor], precision: str) -> tuple[bool, bool]:
+    """Whether the backward pass needs the first input and the output as they are.
+
+    Found in a forward pass of its own: hooks on saved tensors delay their release, which a peak would show.
+    """
+    saved: list[Any] = []
+
+    def note(tensor: Tensor) -> Tensor:
         saved.append(tensor.untyped_storage())
         return tensor
 
-    return pack
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        output = run_part(module, inputs)
+    needed = (inputs[0].untyped_storage(), output.untyped_storage())
+    return any(storage is needed[0] for storage in saved), any(storage is needed[1] for storage in saved)
 
 
 COPIES = 4

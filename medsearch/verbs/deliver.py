@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -61,30 +60,33 @@ class Delivered:
         return not self.over
 
 
-def saved(folder: Path) -> bool:
-    """Whether the trained network of this folder is safely on disk."""
-    return (folder / "model.pt").exists()
+def saved(job: Job, genotype: Genotype) -> bool:
+    """Whether this network is trained and safely on disk."""
+    return (job.run.model_folder(genotype.id) / "model.pt").exists()
 
 
-def deliver(job: Job, genotype: Genotype, trained: Trained | None, test: Split) -> Delivered:
-    """Save and export a network, and measure what the budgets limit; ``trained`` is None if it is on disk already.
+def save(job: Job, genotype: Genotype, trained: Trained) -> None:
+    """Put a trained network on disk."""
+    assert trained.model is not None
+    save_model(
+        job.run.model_folder(genotype.id) / "model.pt",
+        genotype=genotype,
+        interface=job.setting.interface,
+        size=job.setting.data.size,
+        model=trained.model,
+        classes=job.setting.data.classes,
+        scores=trained.metrics,
+        provenance=_provenance(job, trained),
+    )
+
+
+def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
+    """Export a saved network, and measure what the budgets limit.
 
     Raises:
         RefusedError: if the ONNX file does not compute what the network does.
     """
     setting, folder = job.setting, job.run.model_folder(genotype.id)
-    if trained is not None:
-        assert trained.model is not None
-        save_model(
-            folder / "model.pt",
-            genotype=genotype,
-            interface=setting.interface,
-            size=setting.data.size,
-            model=trained.model,
-            classes=setting.data.classes,
-            scores=trained.metrics,
-            provenance=_provenance(job, trained),
-        )
     checkpoint = load_model(folder / "model.pt")
     model = checkpoint.build()
     onnx = to_onnx(model, setting.data.size, setting.data.channels)

@@ -83,7 +83,10 @@ def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
     recipe = asdict(job.setting.recipe)
     augment = recipe.pop("augment")
     del recipe["epochs"], recipe["seed"]
-    epochs = {"epochs_search": state.get("epochs_search"), "epochs_full": max(state.get("epochs") or [0]) or None}
+    epochs = {
+        "epochs_search": state.get("epochs_search"),
+        "epochs_full": max((state.get("epochs") or {}).values(), default=None),
+    }
     return {**epochs, **recipe, **{f"augment_{name}": value for name, value in augment.items()}}
 
 

@@ -11,6 +11,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -26,12 +27,12 @@ from medsearch.run import Run, Settings
 from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Trial, choose, front
 from medsearch.search.anchors import anchors
 from medsearch.spaces import Genotype
-from medsearch.train import Trained, TrainingError
+from medsearch.train import TrainingError
 from medsearch.train.evaluator import fresh
 from medsearch.train.probe import faster_precision, measured, step_seconds
 from medsearch.train.workers import Remote, default_workers, pool
 from medsearch.verbs.compress import compress_file
-from medsearch.verbs.deliver import Delivered, deliver, saved
+from medsearch.verbs.deliver import Delivered, deliver, save, saved
 from medsearch.verbs.results import collect
 from medsearch.verbs.setting import Setting, with_precision
 
@@ -120,7 +121,7 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         chosen = choose(trials, settings.finalists)
         if not chosen:
             raise _nothing(job, trials, resume)
-        finalists = _train(job, chosen)
+        finalists = _train(job, [trial.genotype for trial in chosen])
         delivered, refused = _deliver(job, finalists)
         results = collect(job, trials, delivered, refused)
         if settings.compress:
@@ -316,27 +317,27 @@ def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
     }
 
 
-def _train(job: Job, finalists: Sequence[Trial]) -> list[tuple[Genotype, Trained | None]]:
-    """Train the finalists fully, as many at once as there are workers; what is saved already is not trained again."""
-    todo = [trial.genotype for trial in finalists if not saved(job.run.model_folder(trial.genotype.id))]
-    trained: dict[Genotype, Trained | None] = {trial.genotype: None for trial in finalists}
+def _train(job: Job, finalists: Sequence[Genotype]) -> list[Genotype]:
+    """Train the finalists fully, as many at once as there are workers, and save each as it ends; returns those on disk.
+
+    What an earlier start saved is not trained again, and the others train for as long as was planned then.
+    """
+    todo = [genotype for genotype in finalists if not saved(job, genotype)]
     if todo:
         with job.phase("training the finalists"):
-            epochs = _epochs_full(job, todo)
-            job.run.note(epochs=epochs)
+            planned = job.run.state().get("epochs") or _epochs_full(job, finalists)
+            job.run.note(epochs=planned)
             with pool(job.setting.data, workers=job.workers) as executor:
                 futures = {
-                    genotype: executor.submit(_full_training(job, count), genotype)
-                    for genotype, count in zip(todo, epochs, strict=True)
+                    executor.submit(_full_training(job, planned[genotype.id]), genotype): genotype for genotype in todo
                 }
-                for done, (genotype, future) in enumerate(futures.items(), start=1):
+                for done, future in enumerate(as_completed(futures), start=1):
                     try:
-                        trained[genotype] = future.result()
+                        save(job, futures[future], future.result())
                     except TrainingError as problem:
-                        job.view.note(f"{genotype.id}: {problem}")
-                        del trained[genotype]
+                        job.view.note(f"{futures[future].id}: {problem}")
                     job.view.progress(done, len(futures), "networks trained")
-    return list(trained.items())
+    return [genotype for genotype in finalists if saved(job, genotype)]
 
 
 def _full_training(job: Job, epochs: int) -> Remote:
@@ -345,42 +346,41 @@ def _full_training(job: Job, epochs: int) -> Remote:
     return Remote(interface=job.setting.interface, recipe=recipe, evaluate_every=every, keep_model=True)
 
 
-def _epochs_full(job: Job, genotypes: Sequence[Genotype]) -> list[int]:
+def _epochs_full(job: Job, genotypes: Sequence[Genotype]) -> dict[str, int]:
     """Epochs of each finalist, the best first: as many as the time that is left allows.
 
     The best has a worker to itself; the others share the rest of the workers, and train no longer than the best.
     """
     if job.settings.epochs is not None:
-        return [job.settings.epochs] * len(genotypes)
+        return {genotype.id: job.settings.epochs for genotype in genotypes}
     if job.clock.budget is None:
-        return [EPOCHS_WITHOUT_TIME] * len(genotypes)
+        return {genotype.id: EPOCHS_WITHOUT_TIME for genotype in genotypes}
     steps = math.ceil(len(job.setting.data.train) / job.setting.recipe.batch)
     seconds = [PARALLEL * steps * _step_seconds(job, genotype) for genotype in genotypes]
     left = job.clock.left(1 - COMPRESSION_SHARE * job.settings.compress) - DELIVERY_SECONDS * len(genotypes)
     if job.workers == 1:
-        most = left / sum(seconds)
-        return [_whole(most)] * len(genotypes)
-    most = left / seconds[0]
-    others = left * (job.workers - 1) / sum(seconds[1:]) if len(seconds) > 1 else most
-    return [_whole(most)] + [_whole(min(most, others, left / each)) for each in seconds[1:]]
+        counts = [left / sum(seconds)] * len(genotypes)
+    else:
+        most = left / seconds[0]
+        others = left * (job.workers - 1) / max(sum(seconds[1:]), 1e-9)
+        counts = [most, *(min(most, others, left / each) for each in seconds[1:])]
+    return {genotype.id: _whole(count) for genotype, count in zip(genotypes, counts, strict=True)}
 
 
 def _whole(epochs: float) -> int:
     return max(3, min(300, math.floor(epochs)))
 
 
-def _deliver(
-    job: Job, finalists: Sequence[tuple[Genotype, Trained | None]]
-) -> tuple[list[Delivered], list[dict[str, str]]]:
+def _deliver(job: Job, finalists: Sequence[Genotype]) -> tuple[list[Delivered], list[dict[str, str]]]:
     """Export and measure what was trained; refuse what is over budget when measured; read the test split once."""
     delivered: list[Delivered] = []
     refused: list[dict[str, str]] = []
     with job.phase("delivering"):
         test = job.setting.data.open_test()
-        for genotype, trained in finalists:
+        for genotype in finalists:
             job.view.note(f"exporting and measuring {genotype.id}")
             try:
-                network = deliver(job, genotype, trained, test)
+                network = deliver(job, genotype, test)
             except MedsearchError as problem:
                 refused.append({"id": genotype.id, "reason": str(problem)})
                 continue

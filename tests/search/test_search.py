@@ -16,7 +16,7 @@ import pytest
 
 from medsearch.core.errors import MedsearchError
 from medsearch.measure.budget import Budget
-from medsearch.search import INTERRUPTED, Search, Store, Tally, Trial
+from medsearch.search import INTERRUPTED, Store, Tally, Trial
 from medsearch.search.anchors import anchors
 from medsearch.spaces import Genotype, Space
 
@@ -70,11 +70,12 @@ def test_no_trial_is_over_budget(search: Make, budget: Budget, channels: int) ->
 
 
 def test_what_does_not_fit_is_repaired_by_few_changes_and_counted(search: Make, a_space: Make) -> None:
-    """32 + 32 channels against 48: one change is enough (32 + 16 or 16 + 32)."""
+    """32 + 32 channels against 48: one change is enough."""
     space = a_space(stages=[{"dim": {"choice": [8, 16, 32]}, "mixer": "dwconv", "channel": "mlp"}] * 2)
     found = search(space=space, strategy=Always(genotype=largest(space)), budget=Budget(parameters=48_000))
     (trial,) = found.run(until=until(1))
-    assert sorted(stage.dim for stage in trial.genotype.stages) == [16, 32]
+    assert 32 in (stage.dim for stage in trial.genotype.stages)
+    assert widths(trial) <= 48
     assert found.tally == Tally(drawn=1, repaired=1, resampled=0)
     assert found.tally.to_data() == {"drawn": 1, "repaired": 1, "resampled": 0}
 
@@ -203,28 +204,23 @@ def test_bounds_are_the_second_best_of_what_is_no_dearer(search: Make, a_space: 
     """Curves of the networks of 8, 16, 16 and 32 channels, in this order, against which each was held (patience 2):
 
     8: nothing before.  16: one curve only, which bounds nothing.  16: of 0.6 0.3 0.2 and 0.5 0.4, epoch by epoch the
-    second best: 0.6, 0.4, none.  32: of those and 0.4 0.35 0.3: 0.5, 0.35, 0.3.  24 (8 wider than two of them, dearer
-    than three): the same again.
+    second best: 0.6, 0.4, none.  32: of those and 0.4 0.35 0.3: 0.5, 0.35, 0.3.  24: the same, what 32 showed is dearer.
     """
     curves = [(0.6, 0.3, 0.2), (0.5, 0.4), (0.4, 0.35, 0.3), (0.7, 0.7, 0.7)]
     seen: list[tuple[float, ...]] = []
     dims = iter([8, 16, 16, 32, 24])
-    mixer = {"choice": [{"name": "dwconv", "kernel": 3}, {"name": "dwconv", "kernel": 5}]}
+    mixer = {"name": "dwconv", "kernel": {"choice": [3, 5]}}
     space = a_space(stages=[{"dim": {"choice": [8, 16, 24, 32]}, "mixer": mixer, "channel": "mlp"}])
 
     def propose(space: Space, history: Sequence[Trial], seed: int) -> Genotype:
-        kernel = "dwconv(kernel=3)" if len(history) != 2 else "dwconv(kernel=5)"
-        return space.decode({"stages.0.dim": next(dims), "stages.0.mixer": kernel})
+        return space.decode({"stages.0.dim": next(dims), "stages.0.mixer.kernel": 5 if len(history) == 2 else 3})
 
     def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
         seen.append(bounds)
         curve = curves[min(len(seen), 4) - 1]
         return replace(score(genotype), error=curve[-1], curve=curve, stopped=len(curve) < 3)
 
-    found = search(space=space, evaluate=evaluate, strategy=propose)
-    first = {trial.genotype for trial in map(lambda genotype: Fake(genotype), anchors(space))}
-    assert first
-    trials = list(found.run(until=until(5)))
+    trials = list(search(space=space, evaluate=evaluate, strategy=propose).run(until=until(5)))
     assert [widths(trial) for trial in trials] == [8, 16, 16, 32, 24]
     inf = float("inf")
     assert seen == [(), (inf,) * 3, (0.6, 0.4, inf), (0.5, 0.35, 0.3), (0.5, 0.35, 0.3)]
@@ -310,7 +306,3 @@ def test_what_no_longer_fits_is_not_tried_again(tmp_path: Path, search: Make) ->
     trials = list(found.run(until=until(6)))
     assert left not in {trial.genotype for trial in trials}
     assert [widths(trial) for trial in trials] == [16, 16]
-
-
-def test_a_search_tells_its_user_what_it_takes(search: Make) -> None:
-    assert isinstance(search(), Search)

@@ -39,7 +39,10 @@ def test_proposes_members_of_the_space_and_the_same_for_a_seed(
     drawn = [strategy(space, history[:length], seed) for seed in range(6)]
     assert drawn == [strategy(space, list(history[:length]), seed) for seed in range(6)]
     assert [space.decode(space.encode(genotype)) for genotype in drawn] == drawn
-    assert len(set(drawn)) > 1
+
+
+def test_seeds_differ_as_long_as_nothing_is_known(strategy: Any, space: Space) -> None:
+    assert len({strategy(space, [], seed) for seed in range(6)}) > 3
 
 
 def test_searches_a_space_without_a_choice(strategy: Any, a_space: Make, trial: Make) -> None:

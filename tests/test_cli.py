@@ -1,0 +1,420 @@
+"""The command line: a mistake costs one message and leaves nothing behind, and a killed search loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medsearch.cli import main
+from medsearch.core.errors import RefusedError
+from medsearch.run import Run, Settings
+
+ROOT = Path(__file__).parents[1]
+Fails = Callable[..., str]
+
+TINY = """\
+name: tiny
+dims: 2
+stem: {name: conv, stride: 2}
+heads: {classification: classify}
+stages:
+  - {dim: {choice: [8, 16]}, mixer: {name: dwconv, kernel: {choice: [3, 5]}}, channel: {name: mlp, ratio: 2}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every command runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], folder: Path) -> Fails:
+    """``fails("search", ...)``: the message; asserts the exit code, and that no file or folder has come or gone."""
+
+    def run(*arguments: str, code: int = 2) -> str:
+        before = sorted(folder.rglob("*"))
+        assert main(arguments) == code
+        written = capsys.readouterr()
+        assert "Traceback" not in written.err + written.out
+        assert written.err.startswith("medsearch: ")
+        assert sorted(folder.rglob("*")) == before
+        return written.err
+
+    return run
+
+
+def write_npz(path: str, *, count: int = 12, size: tuple[int, ...] = (16, 16), **changes: Any) -> str:
+    """A set of two classes."""
+    rng = np.random.default_rng(0)
+    made: dict[str, Any] = {}
+    for name, images in (("train", count), ("val", 4), ("test", 4)):
+        made[f"{name}_images"] = rng.integers(0, 256, (images, *size), np.uint8)
+        made[f"{name}_labels"] = np.arange(images) % 2
+    np.savez(path, **{**made, **changes})
+    return path
+
+
+def write_text(path: str, text: str) -> str:
+    Path(path).write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--budget-mem", "1banana", "--budget-mem: expected an amount of memory, got '1banana'"),
+        ("--budget-mem", "0", "--budget-mem: expected an amount of memory, got '0'"),
+        ("--budget-mem", "0GB", "--budget-mem: expected an amount of memory above zero, got '0GB'"),
+        ("--budget-mem", "nan", "--budget-mem: expected an amount of memory, got 'nan'"),
+        ("--budget-mem", "1e999GB", "--budget-mem: expected an amount of memory above zero"),
+        ("--budget-mem", "-1GB", "argument --budget-mem: expected one argument"),
+        ("--budget-mem=-1GB", None, "--budget-mem: expected an amount of memory above zero, got '-1GB'"),
+        ("--budget-latency", "20", "--budget-latency: expected a time, got '20'"),
+        ("--budget-params", "inf", "--budget-params: expected a count, got 'inf'"),
+        ("--time", "soon", "--time: expected a time, got 'soon'"),
+        ("--trials", "0", "--trials: expected at least 1, got 0"),
+        ("--trials", "many", "argument --trials: invalid int value: 'many'"),
+        ("--workers", "-1", "--workers: expected at least 1, got -1"),
+        ("--precision", "fp8", "invalid choice: 'fp8'"),
+        ("--strategy", "magic", "--strategy: unknown search strategy 'magic'"),
+        ("--space", "hybrid2d", "there is none named 'hybrid2d'.\n  Did you mean 'hybrid2d-tiny'?"),
+        ("--space", "mine.yaml", "mine.yaml: there is no such file"),
+        ("--recipe", "dmeo", "Did you mean 'demo'?"),
+        ("--task", "detection", "unknown task 'detection'"),
+        ("--data", "nowhere.npz", "nowhere.npz: no such file"),
+        ("--data", "brain2", "Did you mean 'brain2d'?"),
+        ("--banana", None, "unrecognized arguments: --banana"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(fails: Fails, option: str, value: str | None, words: str) -> None:
+    assert words in fails("search", "-o", "run", option, *([] if value is None else [value]))
+
+
+def test_no_verb_and_no_such_verb_point_to_the_help(fails: Fails) -> None:
+    assert "See: medsearch --help" in fails()
+    assert "invalid choice: 'serach'" in fails("serach")
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "words"),
+    [
+        ("--space", TINY.replace("stages", "steges"), "unknown key 'steges'.\n  Did you mean 'stages'?"),
+        ("--space", TINY.replace("dwconv", "dwcov"), "unknown token mixer 'dwcov'.\n  Did you mean 'dwconv'?"),
+        ("--space", TINY.replace("kernel", "kernal"), "'dwconv' has no knob 'kernal'.\n  Did you mean 'kernel'?"),
+        ("--space", TINY.replace("[3, 5]", "[3, 4]"), "kernel"),
+        ("--space", TINY.replace("dims: 2", "dims: [2"), "mine.yaml (line"),
+        ("--space", "", "mine.yaml"),
+        ("--recipe", "name: mine\nbudget_men: 1GB\n", "unknown key 'budget_men'.\n  Did you mean 'budget_mem'?"),
+        ("--recipe", "name: mine\nbudget_mem: 1banana\n", "budget_mem (line 2): expected an amount of memory"),
+        ("--recipe", "name: mine\ntrials: 2.5\n", "trials (line 2): expected a whole number"),
+        ("--recipe", "name: mine\nprecision: fp8\n", "precision (line 2): unknown choice 'fp8'"),
+        ("--recipe", "name: mine\nstrategy: magic\n", "unknown search strategy 'magic'"),
+        ("--recipe", "budget_mem: 1GB\n", "missing name"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(fails: Fails, verb: str, text: str, words: str) -> None:
+    assert words in fails("search", "-o", "run", verb, write_text("mine.yaml", text))
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "options", "words"),
+    [
+        ((16, 16), {}, ["--task", "segmentation"], "has no train_masks"),
+        ((8, 8, 8), {}, ["--space", "hybrid2d-tiny"], "'hybrid2d-tiny' is for 2D images, mine.npz has 3D ones"),
+        ((16, 16), {}, ["--space", "hybrid3d-tiny"], "'hybrid3d-tiny' is for 3D images, mine.npz has 2D ones"),
+        ((16, 16), {"train_labels": np.zeros(12, int)}, [], "class 'class 1' (label 1) is empty in train"),
+        ((16, 16), {"val_images": np.zeros((4, 12, 12), np.uint8)}, [], "images are 1 x 16 x 16"),
+        ((16, 16), {"train_labels": np.arange(11) % 2}, [], "12 images, but 11 targets"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(
+    fails: Fails, size: tuple[int, ...], changes: dict[str, Any], options: list[str], words: str
+) -> None:
+    assert words in fails("search", "-o", "run", "--data", write_npz("mine.npz", size=size, **changes), *options)
+
+
+def test_images_that_are_not_numbers_are_refused(fails: Fails) -> None:
+    images = np.ones((12, 16, 16), np.float32)
+    images[7, 0, 0] = np.nan
+    assert "image 7 (counted from 0) holds NaN" in fails("search", "--data", write_npz("n.npz", train_images=images))
+
+
+def test_images_of_mixed_size_are_refused_by_name(fails: Fails) -> None:
+    from PIL import Image
+
+    for name, side in (("cat/a.png", 8), ("cat/b.png", 8), ("dog/c.png", 9)):
+        Path("pets", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((side, side), np.uint8)).save(Path("pets", name))
+    message = fails("search", "--data", "pets", "-o", "run")
+    assert re.search(r"a\.png: is 8 x 8 pixels, but \S*c\.png is 9 x 9", message)
+
+
+@pytest.mark.parametrize("verb", ["search", "data"])
+def test_what_is_no_data_set_is_refused(fails: Fails, verb: str) -> None:
+    write_text("mine.csv", "a,b")
+    write_text("mine.npz", "not zipped")
+    arguments = ("data", "check") if verb == "data" else ("search", "--data")
+    assert "neither an .npz file nor a folder" in fails(*arguments, "mine.csv")
+    assert "mine.npz: is not an npz file" in fails(*arguments, "mine.npz")
+
+
+def test_a_folder_that_is_in_use_is_left_alone(fails: Fails) -> None:
+    Path("run").mkdir()
+    write_text("run/mine.txt", "mine")
+    data, space = write_npz("mine.npz"), write_text("tiny.yaml", TINY)
+    assert "not empty" in fails("search", "--data", data, "--space", space, "-o", "run")
+    assert "cannot be written" in fails("search", "--data", data, "--space", space, "-o", "mine.npz/run")
+
+
+def test_only_an_interrupted_search_is_resumed(fails: Fails) -> None:
+    assert "is not the folder of a search" in fails("search", "--resume", "nowhere")
+    run = Run.create(Path("run"), Settings(trials=3, seed=1), "medsearch search")
+    message = fails("search", "--resume", "run", "--seed", "2")
+    assert "the run was begun with seed = 1, now 2 is asked for" in message
+    run.finish({"delivered": []})
+    assert "this search is finished" in fails("search", "--resume", "run")
+
+
+def test_a_search_that_is_not_finished_has_no_report(fails: Fails) -> None:
+    assert "there are no results here.\n  Give the folder" in fails("report", "nowhere")
+    Run.create(Path("run"), Settings(), "medsearch search")
+    assert "Finish it with: medsearch search --resume run" in fails("report", "run")
+
+
+class _Trap:
+    """Unpickling it writes a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("trapped",)
+
+
+def _models() -> dict[str, bytes]:
+    whole = Path("whole.zip")
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("model/data.pkl", pickle.dumps({"format": 1, "state_dict": _Trap()}, protocol=2))
+        archive.writestr("model/version", "3\n")
+    zipped = whole.read_bytes()
+    whole.unlink()
+    return {"text": b"hello", "empty": b"", "pickle": pickle.dumps(_Trap()), "zip": zipped, "cut": zipped[:-30]}
+
+
+@pytest.mark.parametrize("verb", ["compress", "export", "bench"])
+@pytest.mark.parametrize("kind", ["text", "empty", "pickle", "zip", "cut"])
+def test_a_model_that_is_none_is_refused_and_not_run(fails: Fails, verb: str, kind: str) -> None:
+    Path("model.pt").write_bytes(_models()[kind])
+    options = ("-o", "backbone.py") if verb == "export" else ()
+    assert "model.pt: is damaged, cut short, or holds more than tensors" in fails(verb, "model.pt", *options)
+    assert not Path("trapped").exists()
+
+
+@pytest.mark.parametrize("verb", ["compress", "export", "bench"])
+def test_a_model_that_is_not_there_is_named(fails: Fails, verb: str) -> None:
+    options = ("-o", "model.onnx") if verb == "export" else ()
+    assert "nowhere.pt: cannot be read: No such file" in fails(verb, "nowhere.pt", *options)
+
+
+def test_only_onnx_files_are_timed(fails: Fails) -> None:
+    write_text("model.onnx", "hello")
+    assert "model.onnx: is not a model that ONNX Runtime can open" in fails("bench", "model.onnx")
+    assert "other.onnx: cannot be read: No such file" in fails("bench", "other.onnx")
+
+
+def test_an_unknown_space_cannot_be_shown(fails: Fails) -> None:
+    assert "there is none named 'swin'.\n  Did you mean 'swin-t'?" in fails("spaces", "show", "swin")
+    assert "which space?" in fails("spaces", "count")
+
+
+def test_tables_are_json_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spaces", "count", write_text("tiny.yaml", TINY), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"space": "tiny", "architectures": 4, "genes": 2}]
+    assert main(["data", "check", write_npz("mine.npz"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0]["message"].startswith("mine: classification, 16x16, 1 channels, 2 classes; 12 train, 4 val")
+
+
+def test_a_leak_between_splits_is_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16), np.uint8)
+    assert main(["data", "check", write_npz("mine.npz", val_images=images, test_images=images), "--json"]) == 3
+    assert "error" in {row["level"] for row in json.loads(capsys.readouterr().out)}
+
+
+@pytest.mark.parametrize(
+    ("option", "limit", "words"),
+    [
+        ("--budget-params", "10", r"fits 10: the smallest needs (\d+)\."),
+        ("--budget-mem", "1kB", r"fits 1 kB: the smallest needs ([\d.]+) (kB|MB)\."),
+        ("--budget-latency", "1us", r"fits 0.001 ms: the smallest needs ([\d.e-]+) ms\."),
+    ],
+)
+def test_a_budget_that_nothing_fits_names_what_can_be_had(fails: Fails, option: str, limit: str, words: str) -> None:
+    """The smallest of TINY has 8 channels and a kernel of 3; the count is that of the network itself."""
+    data, space = write_npz("mine.npz", count=32), write_text("tiny.yaml", TINY)
+    message = fails("search", "--data", data, "--space", space, "-o", "run", option, limit, "--precision", "fp32")
+    assert f"medsearch: {option}: no network of space 'tiny' fits" in message
+    found = re.search(words, message)
+    assert found
+    assert "Give at least" in message
+    if option == "--budget-params":
+        from medsearch.backbones import Interface, build
+        from medsearch.core.config import parse_yaml
+        from medsearch.spaces import read_space
+
+        smallest = read_space(parse_yaml(TINY, "tiny").value, "tiny").first()
+        network = build(smallest, Interface(task="classification", channels=1, outputs=2))
+        assert int(found[1]) == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_a_refused_result_and_an_interruption_have_exit_codes_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, fails: Fails
+) -> None:
+    def ends(problem: BaseException) -> Callable[..., None]:
+        def verb(*_: object) -> None:
+            raise problem
+
+        return verb
+
+    monkeypatch.setattr("medsearch.verbs.spaces.spaces", ends(RefusedError("model.onnx", "is worse.")))
+    assert fails("spaces", "list", code=3) == "medsearch: model.onnx: is worse.\n"
+    monkeypatch.setattr("medsearch.verbs.spaces.spaces", ends(KeyboardInterrupt()))
+    assert "interrupted" in fails("spaces", "list", code=130)
+
+
+def test_help_comes_at_once_and_without_torch() -> None:
+    """Processor time of the whole process, the best of three."""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-X", "importtime", "-m", "medsearch", "--help"]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
+    assert ended.stdout.startswith("usage: medsearch")
+    assert "argparse" in loaded
+    assert not {"torch", "numpy", "optuna", "onnx", "rich"} & loaded
+    assert min(spent) < 0.5
+
+
+def _finished(run: Path) -> list[tuple[int, str]]:
+    """Number and values of the complete trials, read as any other program would."""
+    try:
+        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True, timeout=10) as study:
+            query = """
+                SELECT number, group_concat(value) FROM trials JOIN trial_values USING (trial_id)
+                WHERE state = 'COMPLETE' GROUP BY number ORDER BY number"""
+            return study.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "medsearch", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+
+
+def _wait_for_trials(search: subprocess.Popen[str], run: Path, count: int) -> list[tuple[int, str]]:
+    while len(found := _finished(run)) < count:
+        assert search.poll() is None, search.communicate()
+        time.sleep(0.2)
+    return found
+
+
+def _children(search: subprocess.Popen[str]) -> list[Path]:
+    tasks = Path(f"/proc/{search.pid}/task").glob("*/children")
+    return [Path("/proc", child) for task in tasks for child in task.read_text().split()]
+
+
+def _gone(processes: list[Path], *, seconds: float) -> bool:
+    """Whether all of them end in time (one that nobody waits for stays as a zombie)."""
+    end = time.monotonic() + seconds
+    while any(process.exists() and ") Z " not in (process / "stat").read_text() for process in processes):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _done(*arguments: str) -> str:
+    ended = _start(*arguments)
+    out, err = ended.communicate()
+    assert ended.returncode == 0, out + err
+    assert "Traceback" not in err
+    return out
+
+
+@pytest.mark.slow
+def test_a_search_is_interrupted_killed_resumed_and_delivers(folder: Path) -> None:
+    run = folder / "run"
+    asked = ["--trials", "4", "--epochs-search", "1", "--epochs", "1", "--finalists", "2", "--budget-mem", "1GB"]
+    search = _start("search", *asked, "--precision", "fp32", "--workers", "1", "-o", str(run))
+    first = _wait_for_trials(search, run, 1)
+    os.killpg(search.pid, signal.SIGINT)
+    out, err = search.communicate()
+    assert search.returncode == 130
+    assert "medsearch: interrupted" in err
+    assert f"medsearch search --resume {run}" in out
+    assert "Traceback" not in out + err
+
+    search = _start("search", "--resume", str(run))
+    second = _wait_for_trials(search, run, 2)
+    workers = _children(search)
+    search.kill()
+    search.communicate()
+    assert workers
+    assert _gone(workers, seconds=60)
+    assert second[: len(first)] == first
+    assert not (run / "results.json").exists()
+
+    results = json.loads(_done("search", "--resume", str(run), "--json").splitlines()[-1])
+    assert results == json.loads((run / "results.json").read_text())
+    last = _finished(run)
+    assert last[: len(second)] == second
+    good = [trial for trial in results["trials"] if trial["state"] in ("complete", "stopped")]
+    assert len(good) == 4
+    assert len({trial["id"] for trial in good}) == 4
+    assert results["proposals"]["trials_over_budget"] == 0
+
+    assert 1 <= len(results["delivered"]) <= 2
+    for network in results["delivered"]:
+        models = run / network["folder"]
+        assert network["memory_bytes"]["measured"] <= 1e9
+        assert json.loads((models / "budget.json").read_text())["verdict"] == "within budget"
+        alone = subprocess.run(
+            [sys.executable, "-I", "backbone.py"], cwd=models, capture_output=True, text=True, check=False
+        )
+        assert alone.returncode == 0, alone.stderr
+    assert (run / "front.png").read_bytes().startswith(b"\x89PNG")
+    page = (run / "report.md").read_text()
+    assert all(network["id"] in page for network in results["delivered"])
+
+    model = run / results["delivered"][0]["folder"] / "model.pt"
+    _done("export", str(model), "-o", "out/backbone.py")
+    _done("export", str(model), "-o", "out/model.onnx")
+    assert subprocess.run([sys.executable, "-I", "out/backbone.py"], capture_output=True, check=False).returncode == 0
+    rows = json.loads(_done("bench", str(model.with_name("model.onnx")), "out/model.onnx", str(model), "--json"))
+    assert [row["times as fast"] > 0.2 for row in rows] == [True] * 3
+    (run / "report.md").unlink()
+    assert str(run / "report.md") in _done("report", str(run)).replace("\n", "")
+    assert (run / "report.md").read_text() == page
+    again = _start("search", "--resume", str(run))
+    assert "this search is finished" in again.communicate()[1]
+    assert again.returncode == 2

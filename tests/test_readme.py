@@ -49,7 +49,9 @@ def test_a_command_can_be_typed(line: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_make_is_asked_for_is_in_the_makefile(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    asked = {line.split()[1] for line in fenced(page) if line.startswith("make ")} | set(re.findall(r"`make (\w+)`", text))
+    asked = {line.split()[1] for line in fenced(page) if line.startswith("make ")} | set(
+        re.findall(r"`make (\w+)`", text)
+    )
     there = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert asked <= there
     assert page.name != "README.md" or {"demo", "test"} <= asked

@@ -155,8 +155,8 @@ def test_calibration_corrects_and_judges_every_network_by_the_others(profile: Pr
         return Measured(memory=memory * real[genotype][0], latency=latency * real[genotype][1])
 
     found = calibrate(cost, three, measure)
-    # Left out: 1.0 is predicted as the median of 1.2 and 1.5, 1.35: 35 % over.  1.2 as that of 1.0 and 1.5, 1.25: 4.17 %
-    # over.  1.5 as that of 1.0 and 1.2, 1.1: 26.67 % under.
+    # Left out: 1.0 is predicted as the median of 1.2 and 1.5, 1.35: 35 % over.  1.2 as that of 1.0 and 1.5, 1.25:
+    # 4.17 % over.  1.5 as that of 1.0 and 1.2, 1.1: 26.67 % under.
     assert found["memory"].networks == 3
     assert found["memory"].median_error_percent == pytest.approx(100 * (1 - 1.1 / 1.5))
     assert found["memory"].largest_error_percent == pytest.approx(35.0)

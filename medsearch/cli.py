@@ -81,7 +81,7 @@ def _add_search(verbs: Any) -> None:
     verb.add_argument("--time", metavar="10m", help="time for everything (default 15m, unless --trials is given)")
     verb.add_argument("--trials", type=int, metavar="N", help="number of trials")
     verb.add_argument("--finalists", type=int, metavar="N", help="networks trained fully (default 3)")
-    verb.add_argument("--strategy", help="tpe (default), nsga2, evolution, random, or nni-tpe")
+    verb.add_argument("--strategy", help="tpe (default), nsga2, evolution or random")
     verb.add_argument("--epochs-search", type=int, metavar="N", help="epochs of a trial (default: by the time)")
     verb.add_argument("--epochs", type=int, metavar="N", help="epochs of the full training (default: by the time)")
     verb.add_argument(

@@ -204,7 +204,7 @@ def test_bounds_are_the_second_best_of_what_is_no_dearer(search: Make, a_space: 
     """Curves of the networks of 8, 16, 16 and 32 channels, in this order, against which each was held (patience 2):
 
     8: nothing before.  16: one curve only, which bounds nothing.  16: of 0.6 0.3 0.2 and 0.5 0.4, epoch by epoch the
-    second best: 0.6, 0.4, none.  32: of those and 0.4 0.35 0.3: 0.5, 0.35, 0.3.  24: the same, what 32 showed is dearer.
+    second best: 0.6, 0.4, none.  32: of those and 0.4 0.35 0.3: 0.5, 0.35, 0.3.  24: the same, as 32 is dearer.
     """
     curves = [(0.6, 0.3, 0.2), (0.5, 0.4), (0.4, 0.35, 0.3), (0.7, 0.7, 0.7)]
     seen: list[tuple[float, ...]] = []

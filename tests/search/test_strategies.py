@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-from medsearch.core.errors import UsageError
 from medsearch.search import STRATEGIES, Trial
 from medsearch.search.anchors import anchors
 from medsearch.spaces import Space
@@ -17,17 +15,7 @@ from medsearch.spaces import Space
 Make = Callable[..., Any]
 
 
-WITHOUT_NNI = pytest.mark.skipif(find_spec("nni") is None, reason="needs the extra medsearch[nni]")
-NAMES = [pytest.param(name, marks=WITHOUT_NNI) if name.startswith("nni") else name for name in STRATEGIES]
-
-
-def test_nni_says_how_to_install_it_where_it_is_missing(space: Space) -> None:
-    if find_spec("nni") is None:
-        with pytest.raises(UsageError, match=r"pip install 'medsearch\[nni\]'"):
-            STRATEGIES["nni-tpe"]()(space, [], 0)
-
-
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=list(STRATEGIES))
 def strategy(request: pytest.FixtureRequest) -> Any:
     return STRATEGIES[request.param]()
 
@@ -62,7 +50,7 @@ def test_searches_a_space_without_a_choice(strategy: Any, a_space: Make, trial: 
     assert strategy(space, [trial(space.first(), space=space)] * 20, 0) == space.first()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "random"])
 def test_learns_from_the_history_what_is_good(name: str, space: Space, history: list[Trial], trial: Make) -> None:
     """Networks with attention have half the error at no cost; a strategy that learns proposes more of them."""
 

@@ -23,8 +23,8 @@ def logits(shares: list[tuple[float, ...]]) -> Tensor:
 def test_classification_metrics_are_those_counted_by_hand() -> None:
     """Recall: 2/3, 1/2, 1/1.  One-against-rest AUC, by pairs (one of the class, one of the rest) in the right order:
 
-    class 0: 0.7 beats all of 0.3 0.6 0.05, 0.5 two of them, 0.2 one: 6/9.  Class 1: 0.6 beats three of 0.2 0.3 0.7 0.15,
-    0.1 none: 3/8.  Class 2: 0.8 beats all: 1.
+    class 0: 0.7 beats all of 0.3 0.6 0.05, 0.5 two of them, 0.2 one: 6/9.  Class 1: 0.6 beats three of 0.2 0.3 0.7
+    0.15, 0.1 none: 3/8.  Class 2: 0.8 beats all: 1.
     """
     task = make_task("classification", outputs=3, dims=2)
     found = task.metrics(logits(SHARES), torch.tensor(LABELS))

@@ -118,7 +118,7 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         job = _job(run, settings, command, setting, view, clock)
         _measure_machine(job)
         trials = _search(job)
-        chosen = choose(trials, settings.finalists)
+        chosen = choose(trials, settings.finalists, images=len(setting.data.val))
         if not chosen:
             raise _nothing(job, trials, resume)
         finalists = _train(job, [trial.genotype for trial in chosen])

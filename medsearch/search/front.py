@@ -27,10 +27,10 @@ def choose(trials: Sequence[Trial], count: int, *, images: int | None = None) ->
     """``count`` trials worth training fully: the best, then those that differ most at the least cost in error.
 
     With the number of validation ``images``, the first is the fastest network within one standard error of the least
-    error (Breiman et al. 1984, section 3.4.3), because a short training on few images cannot tell these apart.  After it
-    comes, one at a time, the trial with the highest gain: mixer families not chosen yet, stages with
-    another mixer, and how much faster it runs, against how much error it adds and how much longer it trains.  Trials
-    off the front are candidates too (a family may be a hair behind), but only if the front has too few.
+    error (Breiman et al. 1984, section 3.4.3), because a short training on few images cannot tell these apart.  After
+    it comes, one at a time, the trial with the highest gain: mixer families not chosen yet, stages with another mixer,
+    and how much faster it runs, against how much error it adds and how much longer it trains.  Trials off the front
+    are candidates too (a family may be a hair behind), but only if the front has too few.
     """
     on_front = front(trials)
     rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]

@@ -325,8 +325,10 @@ def _train(job: Job, finalists: Sequence[Genotype]) -> list[Genotype]:
     todo = [genotype for genotype in finalists if not saved(job, genotype)]
     if todo:
         with job.phase("training the finalists"):
-            planned = job.run.state().get("epochs") or _epochs_full(job, finalists)
-            job.run.note(epochs=planned)
+            planned = job.run.state().get("epochs", {})
+            if any(genotype.id not in planned for genotype in todo):  # new, or more trials since have found others
+                planned = _epochs_full(job, finalists)
+                job.run.note(epochs=planned)
             with pool(job.setting.data, workers=job.workers) as executor:
                 futures = {
                     executor.submit(_full_training(job, planned[genotype.id]), genotype): genotype for genotype in todo

@@ -36,7 +36,6 @@ stem: {name: conv, stride: {choice: [1, 2]}}
 heads: {classification: classify, segmentation: {name: pyramid, dim: 8, detail: 8}}
 stages:
   - dim: {choice: [8, 16]}
-    depth: {range: [1, 2]}
     mixer: &mixers
       choice:
         - {name: dwconv, kernel: {choice: [3, 5]}}
@@ -47,7 +46,7 @@ stages:
         - {name: block_gmlp, block: 4}
         - {name: grid_gmlp, grid: 4}
     channel: &channels {choice: [{name: mlp, ratio: 3}, {name: conv_mlp, ratio: 2}]}
-  - {dim: 16, depth: {range: [1, 2]}, mixer: *mixers, channel: *channels}
+  - {dim: 16, mixer: *mixers, channel: *channels}
 """
 SIZE = {2: (40, 32), 3: (16, 12, 14)}
 BATCH = {2: 16, 3: 16}

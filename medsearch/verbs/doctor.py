@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import random
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,16 @@ def doctor(*, predictions: int | None, space: str | None, data: str | None, out:
             rows.append(_compare(cost, setting, genotype))
             _append(out, rows[-1])
     profile.save()
-    return [{"quantity": name, **asdict(found)} for name, found in _summaries(rows)]
+    return [
+        {
+            "quantity": name,
+            "networks": found.networks,
+            "median off by %": round(found.median_error_percent, 1),
+            "95th percentile %": round(found.p95_error_percent, 1),
+            "largest %": round(found.largest_error_percent, 1),
+        }
+        for name, found in _summaries(rows)
+    ]
 
 
 def _machine(profile: Profile) -> list[dict[str, Any]]:

@@ -28,6 +28,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(self.prog, f"{message}.", f"See: {self.prog} --help")
 
 
+def _count(text: str) -> int:
+    """A whole number, at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, at least 1, got '{text}'")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -47,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as problem:  # no room, no permission
+        print(f"medsearch: {problem.filename or 'a file'}: {problem.strerror or problem}.", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,7 +120,7 @@ def _add_compress(verbs: Any) -> None:
     verb.add_argument("--data", help="the data to prune, distil and judge by (default: what the model was trained on)")
     verb.add_argument("--keep-macs", type=float, default=0.7, metavar="0.7", help="share of multiply-adds to keep")
     verb.add_argument("--max-drop", type=float, default=1.0, metavar="1.0", help="points of the metric it may lose")
-    verb.add_argument("--epochs", type=int, metavar="N", help="epochs of distillation")
+    verb.add_argument("--epochs", type=_count, metavar="N", help="epochs of distillation")
     verb.add_argument("-o", "--out", metavar="DIR", help="where the files go (default: compressed/ beside the model)")
     verb.add_argument("--json", action="store_true", help="print the results as JSON")
     verb.set_defaults(verb=_compress)
@@ -126,7 +136,7 @@ def _add_export(verbs: Any) -> None:
 def _add_bench(verbs: Any) -> None:
     verb = verbs.add_parser("bench", help="latency and size of ONNX files side by side, as ratios in one process")
     verb.add_argument("files", nargs="+", help="ONNX files or model.pt; the first is what the others are compared with")
-    verb.add_argument("--threads", type=int, default=1)
+    verb.add_argument("--threads", type=_count, default=1, metavar="N", help="of ONNX Runtime (default 1)")
     verb.add_argument("--json", action="store_true", help="print the results as JSON")
     verb.set_defaults(verb=_bench)
 
@@ -157,7 +167,7 @@ def _add_spaces(verbs: Any) -> None:
 
 def _add_doctor(verbs: Any) -> None:
     verb = verbs.add_parser("doctor", help="what this machine has, and how well costs are predicted on it")
-    verb.add_argument("--predictions", type=int, metavar="N", help="predict and measure N random networks of --space")
+    verb.add_argument("--predictions", type=_count, metavar="N", help="predict and measure N networks of --space")
     verb.add_argument("--space", help="name or file of a space (default: hybrid2d-tiny)")
     verb.add_argument("--data", help="the data whose image size counts (default: embedded)")
     verb.add_argument("-o", "--out", metavar="CSV", help="append a row per network; those already there are kept")

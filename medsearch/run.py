@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from medsearch.core.errors import RunError
-from medsearch.core.files import read_json, write_json
+from medsearch.core.files import read_json, write_json, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,5 +126,5 @@ class Run:
         return self.folder / "models" / genotype_id
 
     def finish(self, results: Mapping[str, Any]) -> None:
-        """Write the results; the run can no longer be resumed."""
-        write_json(self.folder / "results.json", dict(results))
+        """Write the results, in the order they have in the report; the run can no longer be resumed."""
+        write_text(self.folder / "results.json", json.dumps(dict(results), indent=2, allow_nan=False) + "\n")

@@ -230,6 +230,28 @@ def test_a_model_that_is_not_there_is_named(fails: Fails, verb: str) -> None:
     assert "nowhere.pt: cannot be read: No such file" in fails(verb, "nowhere.pt", *options)
 
 
+@pytest.mark.parametrize("line", ["bench m.onnx --threads", "compress model.pt --epochs", "doctor --predictions"])
+@pytest.mark.parametrize("value", ["0", "-1", "2.5", "many"])
+def test_counts_are_whole_and_at_least_one(fails: Fails, line: str, value: str) -> None:
+    message = fails(*line.split()[:-1], f"{line.split()[-1]}={value}")
+    assert f"{line.split()[-1]}: expected a whole number, at least 1, got '{value}'" in message
+
+
+def test_a_result_that_cannot_be_written_is_one_message(fails: Fails) -> None:
+    from medsearch.backbones import Interface, build
+    from medsearch.core.config import parse_yaml
+    from medsearch.export.checkpoint import save_model
+    from medsearch.spaces import read_space
+
+    genotype = read_space(parse_yaml(TINY, "tiny").value, "tiny").first()
+    interface = Interface(task="classification", channels=1, outputs=2)
+    facts: dict[str, Any] = {"size": (16, 16), "classes": ("one", "other"), "scores": {}, "provenance": {}}
+    save_model("model.pt", genotype=genotype, interface=interface, model=build(genotype, interface), **facts)
+    write_text("mine.txt", "mine")
+    assert "mine.txt: " in fails("export", "model.pt", "-o", "mine.txt/model.onnx")
+    assert "expected backbone.py or a name ending in .onnx" in fails("export", "model.pt", "-o", "mine.txt")
+
+
 def test_only_onnx_files_are_timed(fails: Fails) -> None:
     write_text("model.onnx", "hello")
     assert "model.onnx: is not a model that ONNX Runtime can open" in fails("bench", "model.onnx")

@@ -50,6 +50,14 @@ def test_only_a_run_is_resumed(tmp_path: Path) -> None:
             Run.resume(folder)
 
 
+def test_results_are_read_as_they_were_found(run: Run) -> None:
+    found = {"metrics": {"dice": 0.5, "accuracy": 0.25}, "delivered": []}
+    run.finish(found)
+    read = json.loads((run.folder / "results.json").read_text())
+    assert read == found
+    assert [list(read), list(read["metrics"])] == [["metrics", "delivered"], ["dice", "accuracy"]]
+
+
 def test_a_finished_run_is_not_resumed(run: Run) -> None:
     run.finish({"delivered": []})
     with pytest.raises(RunError, match=r"this search is finished.\n  Read .*report\.md"):

@@ -73,11 +73,18 @@ def test_equals_are_on_the_front_together(made: Build) -> None:
 
 
 def test_a_new_family_is_worth_a_little_error(made: Build) -> None:
-    """The second convolution is a hair better than the attention, which shows what nothing chosen has shown."""
-    best = made(0.100, 5.0)
-    again = made(0.101, 4.9)
-    attention = made(0.102, 4.8, mixers=(CONV, ATTENTION))
-    assert choose([best, again, attention], 2) == [best, attention]
+    """Two stages with another mixer are less than one stage with a mixer that nothing chosen has."""
+    best = made(0.100, 5.0, mixers=(CONV, ATTENTION))
+    swapped = made(0.101, 4.9, mixers=(ATTENTION, CONV))
+    new = made(0.102, 4.8, mixers=(CONV, MLP))
+    assert choose([best, swapped, new], 2) == [best, new]
+
+
+def test_another_order_of_mixers_is_worth_a_little_error(made: Build) -> None:
+    best = made(0.100, 5.0, mixers=(CONV, ATTENTION))
+    again = made(0.101, 4.9, mixers=(CONV, ATTENTION))
+    swapped = made(0.102, 4.8, mixers=(ATTENTION, CONV))
+    assert choose([best, again, swapped], 2) == [best, swapped]
 
 
 def test_a_new_family_is_not_worth_a_bad_network(made: Build) -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from medsearch.backbones import Interface, Network, build
-from medsearch.compress.blocks import Gains, block_prune, choose_blocks, largest_row_block, measured_gains
+from medsearch.blocks import CHANNELS
+from medsearch.compress.blocks import (
+    Gains,
+    all_in_int8,
+    block_prune,
+    choose_blocks,
+    largest_row_block,
+    measured_gains,
+    part_file,
+)
 from medsearch.compress.prune import Batch, calibration
 from medsearch.data import Split
 from medsearch.export.onnx import check_onnx, to_onnx
@@ -92,6 +105,17 @@ def test_only_dense_perceptrons_with_fitting_widths_have_a_block_form() -> None:
     assert largest_row_block(model.get_submodule("stages.0.0.body")) is None
     _, model = network(row_block=16)
     assert largest_row_block(model.get_submodule("stages.0.1.body")) is None
+
+
+@pytest.mark.parametrize(("norm", "operator"), [("layer", "MatMulIntegerToFloat"), ("batch", "QLinearConv")])
+def test_what_the_block_form_is_compared_with_computes_in_int8(norm: str, operator: str, tmp_path: Path) -> None:
+    dense = CHANNELS["mlp"](32, dims=2, hidden=96, norm=norm).eval()
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(all_in_int8(part_file(dense, (32, 8, 8))), options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    assert [node.op_type for node in nodes].count(operator) == 2
 
 
 def test_the_stopwatch_times_real_files() -> None:

@@ -29,18 +29,13 @@ def duel(one: bytes, other: bytes, shape: tuple[int, ...], *, seconds: float = 0
         inputs = feeds(opened, (shape,))
         runs.append(lambda opened=opened, inputs=inputs: opened.run(None, inputs))
     order = random.Random(0)
-    spent: tuple[list[int], list[int]] = ([], [])
+    spent: tuple[list[float], list[float]] = ([], [])
     end = time.thread_time() + seconds
     while len(spent[0]) < WARM_UP + LEAST or time.thread_time() < end:
         for index in order.sample((0, 1), 2):
             runs[index]()
             start = time.thread_time_ns()
             runs[index]()
-            spent[index].append(time.thread_time_ns() - start)
-    first, second = (nanoseconds[WARM_UP:] for nanoseconds in spent)
-    return statistics.median(a / b for a, b in zip(first, second, strict=True)), _summary(first), _summary(second)
-
-
-def _summary(nanoseconds: list[int]) -> Latency:
-    low, median, high = (value * 1e-6 for value in statistics.quantiles(nanoseconds, n=4))
-    return Latency(median_ms=median, quartile_low_ms=low, quartile_high_ms=high, runs=len(nanoseconds))
+            spent[index].append((time.thread_time_ns() - start) * 1e-6)
+    first, second = (milliseconds[WARM_UP:] for milliseconds in spent)
+    return statistics.median(a / b for a, b in zip(first, second, strict=True)), Latency.of(first), Latency.of(second)

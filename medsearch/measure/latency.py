@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,12 @@ class Latency:
     quartile_low_ms: float
     quartile_high_ms: float
     runs: int
+
+    @classmethod
+    def of(cls, spent_ms: Sequence[float]) -> Latency:
+        """Summarise single runs."""
+        low, median, high = statistics.quantiles(spent_ms, n=4)
+        return cls(median_ms=median, quartile_low_ms=low, quartile_high_ms=high, runs=len(spent_ms))
 
 
 def session(model: bytes | Path, *, threads: int = 1) -> Any:
@@ -39,9 +45,13 @@ def feeds(opened: Any, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, 
     """Random inputs, in the range of raw intensities, for a session; without ``shapes`` as the file says, batch 1."""
     rng = np.random.default_rng(0)
     nodes = opened.get_inputs()
-    if shapes is None:
-        shapes = tuple(tuple(side if isinstance(side, int) else 1 for side in node.shape) for node in nodes)
+    shapes = input_shapes(opened) if shapes is None else shapes
     return {node.name: rng.uniform(0, 255, shape).astype(np.float32) for node, shape in zip(nodes, shapes, strict=True)}
+
+
+def input_shapes(opened: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes of a session's inputs as the file says them, 1 where it leaves a side open."""
+    return tuple(tuple(side if isinstance(side, int) else 1 for side in node.shape) for node in opened.get_inputs())
 
 
 def latency(
@@ -63,7 +73,7 @@ def timed(run: Callable[[], object], *, seconds: float) -> Latency:
         start = time.perf_counter()
         run()
         spent.append((time.perf_counter() - start) * 1e3)
-    return _summary(spent)
+    return Latency.of(spent)
 
 
 def ratio(
@@ -91,9 +101,8 @@ def ratio(
         middle = time.perf_counter()
         second.run(None, inputs_second)
         pairs.append(((middle - start) * 1e3, (time.perf_counter() - middle) * 1e3))
-    return statistics.median(a / b for a, b in pairs), _summary([a for a, _ in pairs]), _summary([b for _, b in pairs])
-
-
-def _summary(spent: list[float]) -> Latency:
-    low, median, high = statistics.quantiles(spent, n=4)
-    return Latency(median_ms=median, quartile_low_ms=low, quartile_high_ms=high, runs=len(spent))
+    return (
+        statistics.median(a / b for a, b in pairs),
+        Latency.of([a for a, _ in pairs]),
+        Latency.of([b for _, b in pairs]),
+    )

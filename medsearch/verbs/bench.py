@@ -9,7 +9,7 @@ from medsearch.core.errors import UsageError
 from medsearch.core.units import format_bytes
 from medsearch.export.checkpoint import load_model
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency import latency, ratio, session
+from medsearch.measure.latency import input_shapes, latency, ratio, session
 
 
 def bench(files: list[Path], *, threads: int) -> list[dict[str, Any]]:
@@ -50,7 +50,6 @@ def _read(path: Path) -> bytes:
 
 def _shapes(model: bytes, path: Path) -> tuple[tuple[int, ...], ...]:
     try:
-        inputs = session(model).get_inputs()
+        return input_shapes(session(model))
     except Exception as problem:  # the runtime has no common class for what it refuses
         raise UsageError(str(path), "is not a model that ONNX Runtime can open.", str(problem)) from problem
-    return tuple(tuple(side if isinstance(side, int) else 1 for side in node.shape) for node in inputs)

@@ -10,13 +10,11 @@ from typing import Any
 import torch
 
 from medsearch.core.units import format_bytes
-from medsearch.measure.calibrate import Accuracy, Measured, calibrate
+from medsearch.measure.calibrate import Accuracy, calibrate
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile, cache_folder
 from medsearch.run import Settings
 from medsearch.spaces import Genotype
-from medsearch.train.evaluator import fresh
-from medsearch.train.probe import measured
 from medsearch.verbs.search import CALIBRATION_NETWORKS
 from medsearch.verbs.setting import Setting, prepare
 
@@ -49,7 +47,7 @@ def doctor(*, predictions: int | None, space: str | None, data: str | None, out:
     cost = CostModel(setting.interface, conditions, profile)
     rng = random.Random(0)
     drawn = [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + predictions)]
-    calibrate(cost, drawn[:CALIBRATION_NETWORKS], lambda genotype: _measured(setting, genotype))
+    calibrate(cost, drawn[:CALIBRATION_NETWORKS], setting.measured)
     rows = _read(out)
     for genotype in drawn[CALIBRATION_NETWORKS:]:
         if genotype.id not in {row["id"] for row in rows}:
@@ -81,13 +79,8 @@ def _machine(profile: Profile) -> list[dict[str, Any]]:
     return [{"what": what, "here": str(value)} for what, value in facts.items()]
 
 
-def _measured(setting: Setting, genotype: Genotype) -> Measured:
-    model = fresh(genotype, setting.interface, setting.data, seed=0)
-    return measured(model, setting.data, setting.task, setting.recipe)
-
-
 def _compare(cost: CostModel, setting: Setting, genotype: Genotype) -> dict[str, Any]:
-    predicted, real = cost(genotype), _measured(setting, genotype)
+    predicted, real = cost(genotype), setting.measured(genotype)
     return {
         "id": genotype.id,
         "mixers": "/".join(genotype.mixers),

@@ -18,7 +18,7 @@ from typing import Any
 
 from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError
 from medsearch.measure.budget import Budget
-from medsearch.measure.calibrate import Accuracy, Measured, calibrate
+from medsearch.measure.calibrate import Accuracy, calibrate
 from medsearch.measure.cost import Conditions, Correction, CostModel
 from medsearch.measure.device import Profile, cache_folder
 from medsearch.report.live import LiveSearch
@@ -28,8 +28,7 @@ from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Tria
 from medsearch.search.anchors import anchors
 from medsearch.spaces import Genotype
 from medsearch.train import TrainingError
-from medsearch.train.evaluator import fresh
-from medsearch.train.probe import faster_precision, measured, step_seconds
+from medsearch.train.probe import faster_precision, step_seconds
 from medsearch.train.workers import Remote, default_workers, pool
 from medsearch.verbs.compress import compress_file
 from medsearch.verbs.deliver import Delivered, deliver, save, saved
@@ -140,7 +139,7 @@ def _job(run: Run, settings: Settings, command: str, setting: Setting, view: Liv
         precision = run.state().get("precision")
         if precision is None:
             view.phase("choosing the precision of training")
-            model = fresh(_middle(setting), setting.interface, setting.data, seed=settings.seed)
+            model = setting.network(_middle(setting))
             precision = faster_precision(model, setting.data, setting.task, setting.recipe)
             run.note(precision=precision)
         setting = with_precision(setting, precision)
@@ -171,7 +170,7 @@ def _measure_machine(job: Job) -> None:
         job.cost.correct(memory=Correction(**known["memory"]), latency=Correction(**known["latency"]))
     else:
         with job.phase("measuring what networks cost on this machine"):
-            accuracy = calibrate(job.cost, _samples(job), lambda genotype: _measured(job, genotype))
+            accuracy = calibrate(job.cost, _samples(job), job.setting.measured)
             job.run.note(
                 calibration={
                     "memory": asdict(job.cost.memory_correction),
@@ -205,12 +204,6 @@ def _samples(job: Job) -> list[Genotype]:
     return list(dict.fromkeys(drawn))
 
 
-def _measured(job: Job, genotype: Genotype) -> Measured:
-    setting = job.setting
-    model = fresh(genotype, setting.interface, setting.data, seed=job.settings.seed)
-    return measured(model, setting.data, setting.task, setting.recipe)
-
-
 def _search(job: Job) -> list[Trial]:
     """Trials until the search's share of the time, or the number asked for, is used up."""
     store = Store(job.run.storage, job.setting.space)
@@ -233,10 +226,10 @@ def _search(job: Job) -> list[Trial]:
             tally=Tally(**job.run.state().get("tally", {})),
         )
         for trial in search.run(until=lambda history: _enough(job, history)):
-            history = store.trials()
-            best = {one.number for one in front(history)}
+            leading = front(store.trials())
+            best = {one.number for one in leading}
             job.view.trial(trial_row(trial, best, epochs))
-            job.view.front([trial_row(one, best, epochs) for one in front(history)])
+            job.view.front([trial_row(one, best, epochs) for one in leading])
             job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent)
     job.cost.profile.save()
     return store.trials()
@@ -294,8 +287,7 @@ def _epochs_search(job: Job) -> int:
 
 def _step_seconds(job: Job, genotype: Genotype) -> float:
     setting = job.setting
-    model = fresh(genotype, setting.interface, setting.data, seed=job.settings.seed)
-    return step_seconds(model, setting.data, setting.task, setting.recipe, steps=2)
+    return step_seconds(setting.network(genotype), setting.data, setting.task, setting.recipe, steps=2)
 
 
 def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:

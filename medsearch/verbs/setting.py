@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from medsearch.backbones import Interface, check
+from medsearch.backbones import Interface, Network, check
 from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError
 from medsearch.core.library import find
 from medsearch.data import Dataset, load
+from medsearch.measure.calibrate import Measured
 from medsearch.run import Settings
 from medsearch.search import STRATEGIES
-from medsearch.spaces import Space, read_space
-from medsearch.train import Recipe, Task, make_task
+from medsearch.spaces import Genotype, Space, read_space
+from medsearch.train import Recipe, Task, fresh, make_task
+from medsearch.train.probe import measured
 
 DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
 BATCH = {2: 64, 3: 32}
@@ -32,6 +34,14 @@ class Setting:
     interface: Interface
     space: Space
     recipe: Recipe
+
+    def network(self, genotype: Genotype) -> Network:
+        """The network of ``genotype`` as its training begins with it."""
+        return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
+
+    def measured(self, genotype: Genotype) -> Measured:
+        """What the whole network of ``genotype`` takes on this machine."""
+        return measured(self.network(genotype), self.data, self.task, self.recipe)
 
 
 def read_named_space(name: str, *, task: str) -> Space:

@@ -7,7 +7,7 @@ exported file, so the three cannot disagree.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,15 +58,20 @@ class Call:
 
 
 def _made(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_made(item) for item in value]
+    if isinstance(value, list | tuple):
+        return [_made(item) for item in value] if _calls(value) else value
     return value.make() if isinstance(value, Call) else value
+
+
+def _calls(value: Any) -> bool:
+    """Whether there is a call somewhere inside; such lists and tuples are made, and written, as lists."""
+    return isinstance(value, Call) or (isinstance(value, list | tuple) and any(map(_calls, value)))
 
 
 def _text(value: Any, indent: int) -> str:
     if isinstance(value, Call):
         return value.source(indent)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple) and _calls(value):
         pad = " " * (indent + 4)
         return "[\n" + "".join(f"{pad}{_text(item, indent + 4)},\n" for item in value) + " " * indent + "]"
     return repr(value)
@@ -96,6 +101,8 @@ class Plan:
 def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -> Plan:
     """Resolve every name and knob of ``genotype`` to constructor calls.
 
+    A head that mirrors the encoder is given the calls of every stage's blocks, to make blocks of its own from them.
+
     Raises:
         SpaceError: for a part or knob that does not exist; a wrong knob *value* shows when the call is made.
     """
@@ -110,7 +117,10 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
         for j, block in enumerate(stage.blocks):
             parts += _block(block, stage.dim, dims, f"{where}: stages[{i}].blocks[{j}]")
         stages.append(tuple(parts))
-    head = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
+    blocks = tuple(
+        calls[0 if stage.down is None else 1 :] for stage, calls in zip(genotype.stages, stages, strict=True)
+    )
+    head = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels, "blocks": blocks}
     return Plan(
         kind=Denoiser if interface.task == "denoising" else Network,
         standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
@@ -136,16 +146,50 @@ def _make(call: Call, where: str) -> Any:
         raise SpaceError(where, str(refusal)) from refusal
 
 
+def branches(block: Block) -> Iterator[tuple[str, ...]]:
+    """The residual branches of a block, in order, each as the roles of the parts that it runs through.
+
+    A role that the block does not fill, or fills with a part that adds nothing, has no branch.
+    """
+    filled = {role: getattr(block, role) for role in ("position", "mixer", "local", "channel")}
+    roles = [role for role, part in filled.items() if part is not None and not _adds_nothing(role, part)]
+    if block.residual == "each":
+        yield from ((role,) for role in roles)
+        return
+    yield from ((role,) for role in roles if role == "position")
+    if joint := tuple(role for role in roles if role != "position"):
+        yield joint
+
+
+def mirrors(genotype: Genotype) -> bool:
+    """Whether the head has blocks of its own that mirror those of the stages."""
+    return "blocks" in inspect.signature(HEADS[genotype.head.name]).parameters
+
+
+def _adds_nothing(role: str, part: Part) -> bool:
+    registry = CHANNELS if role == "channel" else MIXERS
+    return part.name in registry and getattr(registry[part.name], "ADDS_NOTHING", False)
+
+
 def _block(block: Block, dim: int, dims: int, where: str) -> list[Call]:
-    mixer = _part(MIXERS, block.mixer, f"{where}.mixer", dim, dims=dims)
-    norm = getattr(mixer.target, "NORM", "layer")
-    channel_part = block.channel
-    if "norm" not in dict(channel_part.knobs) and "norm" in _knobs(CHANNELS, channel_part, f"{where}.channel"):
-        channel_part = channel_part.having(norm=norm)
-    channel = _part(CHANNELS, channel_part, f"{where}.channel", dim, dims=dims)
-    bodies = [mixer, channel] if block.residual == "each" else [Call(nn.Sequential, (mixer, channel))]
-    scale = () if block.layer_scale is None else (("layer_scale", block.layer_scale),)
-    return [Call(Residual, (body, dim), (("dims", dims), *scale)) for body in bodies]
+    found = []
+    for roles in branches(block):
+        bodies = [_body(block, role, dim, dims, f"{where}.{role}") for role in roles]
+        body = bodies[0] if len(bodies) == 1 else Call(nn.Sequential, tuple(bodies))
+        scaled = block.layer_scale is not None and not {"position", "local"} & set(roles)
+        scale = (("layer_scale", block.layer_scale),) if scaled else ()
+        found.append(Call(Residual, (body, dim), (("dims", dims), *scale)))
+    return found
+
+
+def _body(block: Block, role: str, dim: int, dims: int, where: str) -> Call:
+    if role != "channel":
+        return _part(MIXERS, getattr(block, role), where, dim, dims=dims)
+    part = block.channel
+    if "norm" not in dict(part.knobs) and "norm" in _knobs(CHANNELS, part, where):
+        MIXERS.find(block.mixer.name, where=where)
+        part = part.having(norm=getattr(MIXERS[block.mixer.name], "NORM", "layer"))
+    return _part(CHANNELS, part, where, dim, dims=dims)
 
 
 def _head(part: Part, where: str, task: str, *args: Any, **fixed: Any) -> Call:

@@ -134,6 +134,19 @@ def whole_number(part: str, knob: str, value: int, *, least: int = 1) -> int:
     return value
 
 
+def per_axis(part: str, knob: str, value: int | str, dims: int, *, least: int = 1) -> tuple[int, ...]:
+    """One whole number for every axis: from a number for all of them, or from text like ``"1x2x2"``."""
+    if isinstance(value, str):
+        numbers = [int(piece) if piece.isdecimal() else None for piece in value.split("x")]
+        if len(numbers) != dims or any(number is None or number < least for number in numbers):
+            example = "x".join([str(max(least, 2))] * dims)
+            raise ValueError(
+                f"{part}: {knob} must be {dims} whole numbers of at least {least}, got {value!r}; try '{example}'"
+            )
+        return tuple(number for number in numbers if number is not None)
+    return (whole_number(part, knob, value, least=least),) * dims
+
+
 def odd_kernel(part: str, kernel: int) -> int:
     """``kernel`` itself, refused with the part's name unless it is odd and positive, so that a map keeps its size."""
     whole_number(part, "kernel", kernel)

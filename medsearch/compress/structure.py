@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsearch.backbones import Interface, Network, build
+from medsearch.backbones.plan import branches as block_branches
+from medsearch.backbones.plan import mirrors
 from medsearch.blocks.groups import Axis, Group
 from medsearch.spaces import Genotype
 from medsearch.spaces.genotype import Value
@@ -20,7 +22,7 @@ Position = tuple[int, int]
 
 
 class Place(NamedTuple):
-    """A part of a genotype: stage and block, and ``"mixer"`` or ``"channel"``."""
+    """A part of a genotype: stage and block, and ``"position"``, ``"mixer"``, ``"local"`` or ``"channel"``."""
 
     at: Position
     role: str
@@ -52,28 +54,35 @@ class Units:
 
 def branches(genotype: Genotype) -> dict[Position, tuple[str, ...]]:
     """The names of the residual branches of every block, as :func:`medsearch.backbones.build` lays them out."""
+    return {at: tuple(name for name, _ in laid) for at, laid in _laid(genotype).items()}
+
+
+def paths(genotype: Genotype) -> dict[Place, str]:
+    """The name in the network of every part of every block, in the order of the data."""
+    found: dict[Place, str] = {}
+    for at, laid in _laid(genotype).items():
+        for name, roles in laid:
+            inner = [f"{name}.body"] if len(roles) == 1 else [f"{name}.body.{k}" for k in range(len(roles))]
+            found |= {Place(at, role): path for role, path in zip(roles, inner, strict=True)}
+    return found
+
+
+def _laid(genotype: Genotype) -> dict[Position, list[tuple[str, tuple[str, ...]]]]:
+    """Per block its residual branches: their names, and the roles of the parts in them."""
     found = {}
     for i, stage in enumerate(genotype.stages):
         index = 0 if stage.down is None else 1
         for j, block in enumerate(stage.blocks):
-            count = 2 if block.residual == "each" else 1
-            found[i, j] = tuple(f"stages.{i}.{index + k}" for k in range(count))
-            index += count
-    return found
-
-
-def paths(genotype: Genotype) -> dict[Place, str]:
-    """The name in the network of every mixer and channel mixer, in the order of the data."""
-    found: dict[Place, str] = {}
-    for at, names in branches(genotype).items():
-        bodies = [f"{name}.body" for name in names] if len(names) == 2 else [f"{names[0]}.body.{k}" for k in (0, 1)]
-        found |= {Place(at, role): body for role, body in zip(("mixer", "channel"), bodies, strict=True)}
+            found[i, j] = [(f"stages.{i}.{k}", roles) for k, roles in enumerate(block_branches(block), start=index)]
+            index += len(found[i, j])
     return found
 
 
 def units(model: Network, genotype: Genotype) -> list[Units]:
-    """Everything that can be pruned inside the blocks of ``model``."""
-    found = []
+    """Everything that can be pruned inside the blocks of ``model``: nothing where the head mirrors the blocks."""
+    found: list[Units] = []
+    if mirrors(genotype):
+        return found
     for place, path in paths(genotype).items():
         part = model.get_submodule(path)
         for knob, group in getattr(part, "groups", dict)().items():
@@ -90,10 +99,14 @@ def with_knobs(
     for i, stage in enumerate(genotype.stages):
         blocks = []
         for j, block in enumerate(stage.blocks):
-            mixer = block.mixer.having(**knobs.get(Place((i, j), "mixer"), {}))
-            channel = block.channel.having(**knobs.get(Place((i, j), "channel"), {}))
+            filled = {role: getattr(block, role) for role in ("position", "mixer", "local", "channel")}
+            parts = {
+                role: part.having(**knobs.get(Place((i, j), role), {}))
+                for role, part in filled.items()
+                if part is not None
+            }
             if (i, j) not in dropped:
-                blocks.append(replace(block, mixer=mixer, channel=channel))
+                blocks.append(replace(block, **parts))
         stages.append(replace(stage, blocks=tuple(blocks)))
     return replace(genotype, stages=tuple(stages))
 

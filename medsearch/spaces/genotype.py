@@ -56,12 +56,34 @@ class Part:
 
 @dataclass(frozen=True)
 class Block:
-    """A token mixer and a channel mixer, with a residual around ``"each"`` of them or one around both (``"joint"``)."""
+    """Residual branches in this order: a position encoding, a token mixer, a local mixer, a channel mixer.
+
+    Args:
+        mixer: mixes positions.
+        channel: mixes channels; the part named ``none`` is no branch at all.
+        residual: a residual around ``"each"`` of them, or one around all but the position encoding (``"joint"``).
+        layer_scale: initial value of a learned factor per channel on the branches of mixer and channel mixer.
+        position: a token mixer that comes first, such as a depthwise convolution; None for none.
+        local: a second token mixer that follows the first; None for none.
+    """
 
     mixer: Part
     channel: Part
     residual: str = "each"
     layer_scale: float | None = None
+    position: Part | None = None
+    local: Part | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data; what a block does not have is not mentioned."""
+        extra = {"position": self.position, "local": self.local}
+        return {
+            "mixer": self.mixer.to_data(),
+            "channel": self.channel.to_data(),
+            "residual": self.residual,
+            "layer_scale": self.layer_scale,
+            **{role: part.to_data() for role, part in extra.items() if part is not None},
+        }
 
 
 @dataclass(frozen=True)
@@ -91,15 +113,7 @@ class Genotype:
                 {
                     "dim": stage.dim,
                     "down": stage.down.to_data() if stage.down else None,
-                    "blocks": [
-                        {
-                            "mixer": block.mixer.to_data(),
-                            "channel": block.channel.to_data(),
-                            "residual": block.residual,
-                            "layer_scale": block.layer_scale,
-                        }
-                        for block in stage.blocks
-                    ],
+                    "blocks": [block.to_data() for block in stage.blocks],
                 }
                 for stage in self.stages
             ],
@@ -151,14 +165,19 @@ def _stage(data: Any, where: str, *, first: bool) -> Stage:
 
 
 def _block(data: Any, where: str) -> Block:
-    fields = _fields(data, where, required={"mixer", "channel"}, optional={"residual", "layer_scale"})
+    optional = {"residual", "layer_scale", "position", "local"}
+    fields = _fields(data, where, required={"mixer", "channel"}, optional=optional)
     residual, scale = fields.get("residual", "each"), fields.get("layer_scale")
     if residual not in ("each", "joint"):
         raise SpaceError(f"{where}.residual", f"expected 'each' or 'joint', got {residual!r}.")
     if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or not _finite(scale)):
         raise SpaceError(f"{where}.layer_scale", f"expected a number, got {scale!r}.")
-    mixer, channel = (Part.from_data(fields[key], f"{where}.{key}") for key in ("mixer", "channel"))
-    return Block(mixer, channel, residual, None if scale is None else float(scale))
+    parts = {
+        role: Part.from_data(fields[role], f"{where}.{role}")
+        for role in ("mixer", "channel", "position", "local")
+        if fields.get(role) is not None
+    }
+    return Block(residual=residual, layer_scale=None if scale is None else float(scale), **parts)
 
 
 def _finite(value: Value) -> bool:

@@ -20,7 +20,9 @@ Genes = dict[str, Any]
 Choose = Callable[[str, list[Any]], Any]
 
 _KEYS = {"name", "about", "dims", "stem", "down", "heads", "stages"}
-_STAGE_KEYS = {"dim", "depth", "mixer", "mixers", "channel", "down", "residual", "layer_scale"}
+_BLOCK_KEYS = ("mixer", "channel", "position", "local", "residual", "layer_scale")
+_STAGE_KEYS = {"dim", "depth", "down", "mixers", "blocks", *_BLOCK_KEYS}
+_NO_PART = {"name": "none"}
 _SEARCHED = "To search, write {choice: [...]} or {range: [low, high]}."
 
 
@@ -210,38 +212,73 @@ def read_space(data: Any, source: str, *, task: str = "classification") -> Space
 
 
 def _read_stage(stage: Any, where: str, down: Any, index: int) -> dict[str, Any]:
+    """The tree of a stage: what its blocks share under their names, and under ``cycle`` what they take in turns."""
     if not isinstance(stage, dict):
         raise SpaceError(where, f"expected a stage with the keys {', '.join(sorted(_STAGE_KEYS))}, got {stage!r}.")
     for key in sorted(set(map(str, stage)) - _STAGE_KEYS):
         raise SpaceError(where, f"unknown key '{key}'.", suggest(key, _STAGE_KEYS))
-    for key in sorted({"dim", "channel"} - set(stage)):
-        raise SpaceError(where, f"'{key}' is missing.")
-    if ("mixer" in stage) == ("mixers" in stage):
-        raise SpaceError(where, "expected either 'mixer' or 'mixers' (a cycle of them).")
-    mixers = stage["mixers"] if "mixers" in stage else [stage["mixer"]]
-    if not isinstance(mixers, list) or not mixers:
-        raise SpaceError(f"{where}.mixers", f"expected a list of mixers, got {mixers!r}.")
+    if "dim" not in stage:
+        raise SpaceError(where, "'dim' is missing.")
     for key in ("dim", "depth"):
         _check_leaves(stage.get(key, 1), f"{where}.{key}", "a whole number, at least 1", _is_count)
-    residual, scale = stage.get("residual", "each"), stage.get("layer_scale")
-    _check_leaves(residual, f"{where}.residual", "'each' or 'joint'", lambda leaf: leaf in ("each", "joint"))
-    _check_leaves(scale, f"{where}.layer_scale", "a number", lambda leaf: leaf is None or type(leaf) in (int, float))
-    if len(mixers) > (least := min(_leaves(stage.get("depth", 1)))):
-        problem = f"a cycle of {len(mixers)} mixers is longer than the depth, {least}."
-        raise SpaceError(f"{where}.mixers", problem, "Shorten the cycle, or make the stage deeper.")
     if index == 0 and "down" in stage:
         raise SpaceError(f"{where}.down", "the first stage has no downsampling.", "The stem leads into it.")
-    name = "mixer" if len(mixers) == 1 else "mixers"
-    read = [_read_part(mixer, f"{where}.{name}") for mixer in mixers]
+    name, entries = _cycle(stage, where)
+    if len(entries) > (least := min(_leaves(stage.get("depth", 1)))):
+        problem = f"a cycle of {len(entries)} {name} is longer than the depth, {least}."
+        raise SpaceError(f"{where}.{name}", problem, "Shorten the cycle, or make the stage deeper.")
+    shared = {"position": _NO_PART, "local": _NO_PART, "residual": "each", "layer_scale": None}
+    shared |= {key: stage[key] for key in _BLOCK_KEYS if key in stage}
+    own = {key for entry in entries for key in entry}
+    for i, entry in enumerate(entries):
+        for key in sorted({"mixer", "channel", *own} - set(shared) - set(entry)):
+            raise SpaceError(f"{where}.{name}[{i}]" if own else where, f"'{key}' is missing.")
     return {
         "dim": stage["dim"],
         "depth": stage.get("depth", 1),
-        name: read[0] if len(read) == 1 else read,
-        "channel": _read_part(stage["channel"], f"{where}.channel"),
         "down": None if index == 0 else _read_part(stage.get("down", down), f"{where}.down"),
-        "residual": residual,
-        "layer_scale": scale,
+        **{key: _read_block_key(key, value, where) for key, value in shared.items() if key not in own},
+        "cycle": [
+            {
+                key: _read_block_key(key, entry.get(key, shared.get(key)), f"{where}.{name}[{i}]")
+                for key in _BLOCK_KEYS
+                if key in own
+            }
+            for i, entry in enumerate(entries)
+        ],
     }
+
+
+def _cycle(stage: dict[str, Any], where: str) -> tuple[str, list[dict[str, Any]]]:
+    """What the blocks of a stage take in turns, and under which key it is written; all the same is a cycle of one."""
+    written = [key for key in ("mixer", "mixers", "blocks") if key in stage]
+    if written == ["blocks"] or set(written) == {"mixer", "blocks"}:
+        entries = stage["blocks"]
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise SpaceError(f"{where}.blocks", f"expected a list of blocks, got {entries!r}.")
+        for i, entry in enumerate(entries):
+            for key in sorted(set(map(str, entry)) - set(_BLOCK_KEYS)):
+                raise SpaceError(f"{where}.blocks[{i}]", f"unknown key '{key}'.", suggest(key, _BLOCK_KEYS))
+        return "blocks", entries
+    if len(written) != 1:
+        raise SpaceError(where, "expected one of 'mixer', 'mixers' (a cycle of them) and 'blocks' (a cycle of them).")
+    if written == ["mixer"]:
+        return "mixer", [{}]
+    mixers = stage["mixers"]
+    if not isinstance(mixers, list) or not mixers:
+        raise SpaceError(f"{where}.mixers", f"expected a list of mixers, got {mixers!r}.")
+    return "mixers", [{"mixer": mixer} for mixer in mixers]
+
+
+def _read_block_key(key: str, node: Any, where: str) -> Any:
+    if key == "residual":
+        _check_leaves(node, f"{where}.residual", "'each' or 'joint'", lambda leaf: leaf in ("each", "joint"))
+        return node
+    if key == "layer_scale":
+        numbers = (int, float)
+        _check_leaves(node, f"{where}.layer_scale", "a number", lambda leaf: leaf is None or type(leaf) in numbers)
+        return node
+    return _read_part(node, f"{where}.{key}")
 
 
 def _read_part(node: Any, where: str) -> Any:
@@ -411,12 +448,13 @@ def _match(node: Any, data: Any, path: str) -> Genes | None:
 
 
 def _expand(tree: dict[str, Any], dims: int) -> dict[str, Any]:
-    """A resolved tree, whose stages say depth and a cycle of mixers, as genotype data, which says every block."""
+    """A resolved tree, whose stages say depth and a cycle of blocks, as genotype data, which says every block."""
     stages = []
     for stage in tree["stages"]:
-        cycle = stage["mixers"] if "mixers" in stage else [stage["mixer"]]
-        shared = {key: stage[key] for key in ("channel", "residual", "layer_scale")}
-        blocks = [{"mixer": cycle[i % len(cycle)], **shared} for i in range(stage["depth"])]
+        shared = {key: stage[key] for key in _BLOCK_KEYS if key in stage}
+        blocks = [{**shared, **stage["cycle"][i % len(stage["cycle"])]} for i in range(stage["depth"])]
+        for block in blocks:
+            block |= {role: None for role in ("position", "local") if block[role] == _NO_PART}
         stages.append({"dim": stage["dim"], "down": stage["down"], "blocks": blocks})
     return {"dims": dims, "stem": tree["stem"], "stages": stages, "head": tree["head"]}
 
@@ -426,13 +464,12 @@ def _contract(genotype: Genotype, tree: dict[str, Any]) -> dict[str, Any]:
     data = genotype.to_data()
     stages = []
     for stage, node in zip(data["stages"], tree["stages"], strict=False):
-        first = stage["blocks"][0] if stage["blocks"] else {}
-        entry = {"dim": stage["dim"], "depth": len(stage["blocks"]), "down": stage["down"]}
-        if "mixers" in node:
-            entry["mixers"] = [block["mixer"] for block in stage["blocks"][: len(node["mixers"])]]
-        else:
-            entry["mixer"] = first.get("mixer")
-        stages.append({**entry, **{key: first.get(key) for key in ("channel", "residual", "layer_scale")}})
+        blocks = [{"position": _NO_PART, "local": _NO_PART, **block} for block in stage["blocks"]]
+        first = blocks[0] if blocks else dict.fromkeys(_BLOCK_KEYS)
+        shared = {key: first[key] for key in _BLOCK_KEYS if key in node}
+        cycle = [{key: block[key] for key in own} for own, block in zip(node["cycle"], blocks, strict=False)]
+        entry = {"dim": stage["dim"], "depth": len(blocks), "down": stage["down"]}
+        stages.append({**entry, **shared, "cycle": cycle})
     return {"stem": data["stem"], "stages": stages, "head": data["head"]}
 
 

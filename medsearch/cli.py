@@ -44,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         options.command = shlex.join(["medsearch", *arguments])
+        if options.plugin:
+            from medsearch.core.plugins import use
+
+            use(options.plugin)
         return int(options.verb(options) or 0)
     except MedsearchError as problem:
         print(f"medsearch: {problem}", file=sys.stderr)
@@ -66,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Units: {UNITS}.",
     )
     parser.add_argument("--version", action="version", version=f"medsearch {__version__}")
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module of yours that registers mixers or other parts, before the verb; may be repeated",
+    )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
     for add in (_add_search, _add_compress, _add_export, _add_bench, _add_report, _add_data, _add_spaces, _add_doctor):
         add(verbs)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from medsearch.core.errors import SpaceError, suggest
+from medsearch.core.plugins import use_installed
 
 
 class Registry(Mapping[str, type]):
     """Names to classes of one kind, for example the token mixers.
 
-    A part registers itself with a decorator in its own file; nothing else mentions it.
+    A part registers itself with a decorator in its own file; nothing else mentions it.  The file may lie in another
+    package, which is then named by the user, or names itself (see ``medsearch.core.plugins``).
 
     Args:
         kind: how the parts are called in messages, for example ``"token mixer"``.
@@ -32,7 +34,8 @@ class Registry(Mapping[str, type]):
         def register(part: type) -> type:
             if name in self._parts:
                 other = self._parts[name]
-                raise ValueError(f"{self.kind} '{name}' is defined twice: {other.__module__} and {part.__module__}")
+                problem = f"is defined twice: in {other.__module__} and in {part.__module__}."
+                raise SpaceError(f"{self.kind} '{name}'", problem, "Give one of them another name.")
             self._parts[name] = part
             return part
 
@@ -44,6 +47,7 @@ class Registry(Mapping[str, type]):
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self.package}.{module.name}")
             self._loaded = True
+            use_installed()
         return self._parts
 
     def __getitem__(self, name: str) -> type:
@@ -58,7 +62,8 @@ class Registry(Mapping[str, type]):
     def find(self, name: str, *, where: str) -> type:
         """Like ``registry[name]``, with an error for people that says where the name was seen."""
         if name not in self:
-            raise SpaceError(where, f"unknown {self.kind} '{name}'.", suggest(name, self))
+            remedy = f"{suggest(name, self)}  A part of your own package: medsearch --plugin yourpackage.module ..."
+            raise SpaceError(where, f"unknown {self.kind} '{name}'.", remedy)
         return self[name]
 
     def knobs(self, name: str) -> dict[str, Any]:

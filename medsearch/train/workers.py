@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from medsearch.backbones import Interface
+from medsearch.core import plugins
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
 from medsearch.train.evaluator import Trained, Training
@@ -28,8 +29,9 @@ from medsearch.train.task import make_task
 _data: Dataset | None = None
 
 
-def _start(data: Dataset, threads: int) -> None:
+def _start(data: Dataset, threads: int, modules: Sequence[str]) -> None:
     global _data
+    plugins.use(modules)
     _data = data
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
@@ -52,7 +54,8 @@ def pool(data: Dataset, *, workers: int, threads: int = 1) -> Iterator[ProcessPo
         TrainingError: if a process was killed.
     """
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(data, threads))
+    given = (data, threads, plugins.in_use())
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=given)
     try:
         yield executor
     except BrokenProcessPool as problem:

@@ -52,5 +52,5 @@ def test_an_unknown_part_is_refused_with_a_suggestion(package):
 def test_two_parts_under_one_name_are_refused():
     parts = Registry("part", "unused")
     parts.add("a")(int)
-    with pytest.raises(ValueError, match="part 'a' is defined twice: builtins and builtins"):
+    with pytest.raises(SpaceError, match="part 'a': is defined twice: in builtins and in builtins"):
         parts.add("a")(str)

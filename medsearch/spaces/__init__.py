@@ -1,6 +1,9 @@
 """Search spaces and genotypes: pure data, no torch."""
 
 from medsearch.spaces.genotype import Block, Genotype, Part, Stage
-from medsearch.spaces.space import Genes, Space, read_space
+from medsearch.spaces.published import Published
+from medsearch.spaces.read import read_space
+from medsearch.spaces.space import Space
+from medsearch.spaces.tree import Genes
 
-__all__ = ["Block", "Genes", "Genotype", "Part", "Space", "Stage", "read_space"]
+__all__ = ["Block", "Genes", "Genotype", "Part", "Published", "Space", "Stage", "read_space"]

@@ -169,8 +169,12 @@ def _add_data(verbs: Any) -> None:
 
 
 def _add_spaces(verbs: Any) -> None:
-    verb = verbs.add_parser("spaces", help="list, show or count search spaces")
-    verb.add_argument("action", choices=["list", "show", "count"])
+    verb = verbs.add_parser(
+        "spaces",
+        help="list, show or count search spaces; verify the published architectures among them",
+        description="verify: count every published architecture (exit code 1 if one differs from its published numbers).",
+    )
+    verb.add_argument("action", choices=["list", "show", "count", "verify"])
     verb.add_argument("name", nargs="?", help="name or file of a space")
     verb.add_argument("--json", action="store_true", help="print the results as JSON")
     verb.set_defaults(verb=_spaces)
@@ -264,10 +268,17 @@ def _data(options: argparse.Namespace) -> int:
     return 3 if any(row.get("level") == "error" for row in rows) else 0
 
 
-def _spaces(options: argparse.Namespace) -> None:
+def _spaces(options: argparse.Namespace) -> int:
+    if options.action == "verify":
+        from medsearch.verbs.points import verify
+
+        rows = verify(options.name)
+        _show(rows, options)
+        return int(any(row["verdict"] == "differs" for row in rows))
     from medsearch.verbs.spaces import spaces
 
     _show(spaces(options.action, options.name), options)
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> None:

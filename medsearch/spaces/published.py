@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from medsearch.core.errors import SpaceError, suggest
+from medsearch.core.errors import BudgetError, SpaceError, suggest
 from medsearch.core.units import parse_count
 
 STATUS = ("exact", "exact but", "approximation")
@@ -68,8 +68,16 @@ def read_published(data: Any, where: str, dims: int) -> Published:
     for key in {"channels", "outputs", "parameters"} & set(data):
         if not _is_count(data[key]):
             raise SpaceError(f"{where}.{key}", f"expected a whole number, at least 1, got {data[key]!r}.")
-    macs = {"macs": parse_count(str(data["macs"]), where=f"{where}.macs")} if "macs" in data else {}
-    return Published(**{**data, **macs, "size": tuple(size), "without": dict(without)})
+    return Published(**{**data, **_macs(data, where), "size": tuple(size), "without": dict(without)})
+
+
+def _macs(data: dict[str, Any], where: str) -> dict[str, int]:
+    if "macs" not in data:
+        return {}
+    try:
+        return {"macs": parse_count(str(data["macs"]), where=f"{where}.macs")}
+    except BudgetError as problem:
+        raise SpaceError(problem.where, problem.problem, problem.remedy) from problem
 
 
 def _is_count(value: Any) -> bool:

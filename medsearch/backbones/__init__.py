@@ -1,6 +1,7 @@
 """Genotype to network."""
 
+from medsearch.backbones.check import check
 from medsearch.backbones.network import Denoiser, Network, Residual, Standardize
-from medsearch.backbones.plan import Call, Interface, Plan, build, check, plan
+from medsearch.backbones.plan import Call, Interface, Plan, build, plan
 
 __all__ = ["Call", "Denoiser", "Interface", "Network", "Plan", "Residual", "Standardize", "build", "check", "plan"]

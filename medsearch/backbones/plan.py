@@ -6,19 +6,17 @@ exported file, so the three cannot disagree.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from medsearch.backbones.network import Denoiser, Network, Residual, Standardize
 from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
 from medsearch.core.errors import SpaceError, suggest
 from medsearch.core.registry import Registry
-from medsearch.spaces import Block, Genotype, Part, Space
+from medsearch.spaces import Block, Genotype, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,26 +106,37 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
     """
     dims = genotype.dims
     widths = tuple(stage.dim for stage in genotype.stages)
-    stages = []
+    stages = stage_calls(genotype, where)
+    given: dict[str, Any] = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
+    given["blocks"] = mirrored(genotype, stages)
+    return Plan(
+        kind=Denoiser if interface.task == "denoising" else Network,
+        standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
+        stem=part_call(STEMS, genotype.stem, f"{where}: stem", interface.channels, widths[0], dims=dims),
+        stages=stages,
+        head=head_call(genotype.head, f"{where}: head", interface.task, widths, **given),
+    )
+
+
+def stage_calls(genotype: Genotype, where: str) -> tuple[tuple[Call, ...], ...]:
+    """The calls of every stage: its downsampling, then the residual branches of its blocks."""
+    stages, before = [], 0
     for i, stage in enumerate(genotype.stages):
         parts = []
         if stage.down is not None:
             place = f"{where}: stages[{i}].down"
-            parts.append(_part(DOWNSAMPLES, stage.down, place, widths[i - 1], stage.dim, dims=dims))
+            parts.append(part_call(DOWNSAMPLES, stage.down, place, before, stage.dim, dims=genotype.dims))
         for j, block in enumerate(stage.blocks):
-            parts += _block(block, stage.dim, dims, f"{where}: stages[{i}].blocks[{j}]")
+            parts += _block(block, stage.dim, genotype.dims, f"{where}: stages[{i}].blocks[{j}]")
         stages.append(tuple(parts))
-    blocks = tuple(
-        calls[0 if stage.down is None else 1 :] for stage, calls in zip(genotype.stages, stages, strict=True)
-    )
-    head = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels, "blocks": blocks}
-    return Plan(
-        kind=Denoiser if interface.task == "denoising" else Network,
-        standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
-        stem=_part(STEMS, genotype.stem, f"{where}: stem", interface.channels, widths[0], dims=dims),
-        stages=tuple(stages),
-        head=_head(genotype.head, f"{where}: head", interface.task, widths, **head),
-    )
+        before = stage.dim
+    return tuple(stages)
+
+
+def mirrored(genotype: Genotype, stages: tuple[tuple[Call, ...], ...]) -> tuple[tuple[Call, ...], ...]:
+    """The calls of every stage without its downsampling, for a head that makes blocks of its own from them."""
+    firsts = (int(stage.down is not None) for stage in genotype.stages)
+    return tuple(calls[first:] for first, calls in zip(firsts, stages, strict=True))
 
 
 def build(genotype: Genotype, interface: Interface, *, where: str = "genotype") -> Network:
@@ -136,10 +145,11 @@ def build(genotype: Genotype, interface: Interface, *, where: str = "genotype") 
     Raises:
         SpaceError: for an unknown part or knob, or a knob value that the part refuses.
     """
-    return _make(plan(genotype, interface, where=where).call(), where)
+    return make(plan(genotype, interface, where=where).call(), where)
 
 
-def _make(call: Call, where: str) -> Any:
+def make(call: Call, where: str) -> Any:
+    """Make what ``call`` says; what a part refuses is a SpaceError at ``where``."""
     try:
         return call.make()
     except ValueError as refusal:
@@ -163,7 +173,7 @@ def branches(block: Block) -> Iterator[tuple[str, ...]]:
 
 def mirrors(genotype: Genotype) -> bool:
     """Whether the head has blocks of its own that mirror those of the stages."""
-    return "blocks" in inspect.signature(HEADS[genotype.head.name]).parameters
+    return "blocks" in HEADS.given(genotype.head.name)
 
 
 def _adds_nothing(role: str, part: Part) -> bool:
@@ -184,16 +194,22 @@ def _block(block: Block, dim: int, dims: int, where: str) -> list[Call]:
 
 def _body(block: Block, role: str, dim: int, dims: int, where: str) -> Call:
     if role != "channel":
-        return _part(MIXERS, getattr(block, role), where, dim, dims=dims)
-    part = block.channel
-    if "norm" not in dict(part.knobs) and "norm" in _knobs(CHANNELS, part, where):
-        MIXERS.find(block.mixer.name, where=where)
-        part = part.having(norm=getattr(MIXERS[block.mixer.name], "NORM", "layer"))
-    return _part(CHANNELS, part, where, dim, dims=dims)
+        return part_call(MIXERS, getattr(block, role), where, dim, dims=dims)
+    mixer = MIXERS.find(block.mixer.name, where=where.replace(role, "mixer"))
+    return channel_call(block.channel, getattr(mixer, "NORM", "layer"), where, dim, dims)
 
 
-def _head(part: Part, where: str, task: str, *args: Any, **fixed: Any) -> Call:
-    call = _part(HEADS, part, where, *args, **fixed)
+def channel_call(part: Part, norm: str, where: str, dim: int, dims: int) -> Call:
+    """The call of a channel mixer behind a mixer that goes with ``norm``; a norm that the part names itself stays."""
+    CHANNELS.find(part.name, where=where)
+    if "norm" not in dict(part.knobs) and "norm" in CHANNELS.knobs(part.name):
+        part = part.having(norm=norm)
+    return part_call(CHANNELS, part, where, dim, dims=dims)
+
+
+def head_call(part: Part, where: str, task: str, *args: Any, **fixed: Any) -> Call:
+    """The call of a head; SpaceError if it is not one for ``task``."""
+    call = part_call(HEADS, part, where, *args, **fixed)
     heads: Mapping[str, Any] = HEADS
     if task not in heads[part.name].TASKS:
         fitting = [name for name, head in heads.items() if task in head.TASKS]
@@ -201,36 +217,13 @@ def _head(part: Part, where: str, task: str, *args: Any, **fixed: Any) -> Call:
     return call
 
 
-def _knobs(registry: Registry, part: Part, where: str) -> dict[str, Any]:
-    registry.find(part.name, where=where)
-    return registry.knobs(part.name)
-
-
-def _part(registry: Registry, part: Part, where: str, *args: Any, **fixed: Any) -> Call:
+def part_call(registry: Registry, part: Part, where: str, *args: Any, **fixed: Any) -> Call:
+    """The call of a part, given ``args`` and those of ``fixed`` that it asks for by the network; the rest are knobs."""
     target = registry.find(part.name, where=where)
     known = registry.knobs(part.name)
     for knob, _ in part.knobs:
         if knob not in known:
             raise SpaceError(f"{where}.{knob}", f"'{part.name}' has no knob '{knob}'.", suggest(knob, known))
-    wanted = inspect.signature(target).parameters
+    wanted = registry.given(part.name)
     kwargs = tuple((key, value) for key, value in fixed.items() if key in wanted)
     return Call(target, args, kwargs + part.knobs)
-
-
-def check(space: Space, interface: Interface) -> None:
-    """Make the parts of every option of every gene once, on no memory, so that no wrong one waits inside a space.
-
-    Raises:
-        SpaceError: naming the file, the gene, what was seen and what is legal.
-    """
-    made: set[Call] = set()
-    for gene, options in {"": [None], **space.genes()}.items():
-        for option in options:
-            genotype = space.reach(gene, option) if gene else space.first()
-            where = f"{space.source}: {gene} = {option}" if gene else space.source
-            parts = plan(genotype, interface, where=where).parts()
-            with torch.device("meta"):
-                for part in parts:
-                    if part not in made:
-                        _make(part, where)
-                        made.add(part)

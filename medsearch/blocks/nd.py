@@ -155,9 +155,23 @@ def odd_kernel(part: str, kernel: int) -> int:
     return kernel
 
 
-def head_shape(part: str, dim: int, heads: int | None, head_dim: int) -> tuple[int, int]:
-    """Heads and their width: None gives as many as fit in ``dim``, at least one; given heads stay as written."""
-    whole_number(part, "head_dim", head_dim)
+HEAD_DIM = 32
+"""Width of a head where neither it nor the number of heads is given."""
+
+
+def head_shape(part: str, dim: int, heads: int | None, head_dim: int | None) -> tuple[int, int]:
+    """Heads and their width.
+
+    A width alone gives as many heads as fit in ``dim``, at least one; a number of heads alone divides ``dim`` among
+    them; both stay as written.
+    """
+    if heads is not None and head_dim is None:
+        whole_number(part, "heads", heads)
+        if dim % heads:
+            nearest = min((n for n in range(1, dim + 1) if dim % n == 0), key=lambda n: abs(n - heads))
+            raise ValueError(f"{part}: heads must divide the width {dim}, got {heads}; try {nearest}")
+        return heads, dim // heads
+    head_dim = whole_number(part, "head_dim", HEAD_DIM if head_dim is None else head_dim)
     if heads is None:
         head_dim = min(head_dim, dim)
         return dim // head_dim, head_dim

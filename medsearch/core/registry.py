@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from medsearch.core.errors import SpaceError, suggest
@@ -71,5 +72,14 @@ class Registry(Mapping[str, type]):
 
         What the network fixes itself (the positional ``dim`` and the keywords without a default) is not a knob.
         """
-        parameters = inspect.signature(self[name]).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+        return {key: default for key, default in _keywords(self[name]) if default is not inspect.Parameter.empty}
+
+    def given(self, name: str) -> set[str]:
+        """The keyword arguments of part ``name`` that the network sets: those without a default."""
+        return {key for key, default in _keywords(self[name]) if default is inspect.Parameter.empty}
+
+
+@cache
+def _keywords(part: type) -> tuple[tuple[str, Any], ...]:
+    parameters = inspect.signature(part).parameters.values()
+    return tuple((p.name, p.default) for p in parameters if p.kind is p.KEYWORD_ONLY)

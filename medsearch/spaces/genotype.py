@@ -30,6 +30,11 @@ class Part:
         """``Part.of("dwconv", kernel=7)``."""
         return cls(name, tuple(sorted(knobs.items())))
 
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Part:
+        """The part of checked fields: its ``name``, and knobs."""
+        return cls(fields["name"], tuple(sorted((knob, value) for knob, value in fields.items() if knob != "name")))
+
     def having(self, **knobs: Value) -> Part:
         """The same part with these knobs set."""
         return Part.of(self.name, **{**dict(self.knobs), **knobs})
@@ -49,9 +54,9 @@ class Part:
         if not isinstance(fields["name"], str):
             raise SpaceError(f"{where}.name", f"expected a name, got {fields['name']!r}.")
         for knob, value in fields.items():
-            if not isinstance(value, int | float | str | None) or not _finite(value):
+            if not is_value(value):
                 raise SpaceError(f"{where}.{knob}", f"expected a single value, got {value!r}.")
-        return cls.of(fields.pop("name"), **fields)
+        return cls.read(fields)
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,11 @@ def _block(data: Any, where: str) -> Block:
         if fields.get(role) is not None
     }
     return Block(residual=residual, layer_scale=None if scale is None else float(scale), **parts)
+
+
+def is_value(value: Any) -> bool:
+    """Whether a knob can have this value: a number that is one, a text, a truth value or nothing."""
+    return isinstance(value, int | float | str | None) and _finite(value)
 
 
 def _finite(value: Value) -> bool:

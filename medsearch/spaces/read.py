@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from medsearch.core.errors import SpaceError, suggest
+from medsearch.spaces.genotype import is_value
 from medsearch.spaces.published import read_published
 from medsearch.spaces.space import BLOCK_KEYS, NO_PART, Space
 from medsearch.spaces.tree import count_of, is_open, label_of, leaves_of
@@ -133,7 +134,7 @@ def _read_part(node: Any, where: str) -> Any:
     if not named:
         raise SpaceError(where, f"expected a part with a name, got {node!r}.", "Write {name: dwconv, kernel: 5}.")
     for knob, value in node.items():
-        _check_leaves(value, f"{where}.{knob}", "a single value", lambda leaf: not isinstance(leaf, list | dict))
+        _check_leaves(value, f"{where}.{knob}", "a single value", is_value)
     return dict(node)
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from medsearch.core.errors import SpaceError
-from medsearch.spaces.genotype import Genotype
+from medsearch.spaces.genotype import Block, Genotype, Part, Stage
 from medsearch.spaces.published import Published
 from medsearch.spaces.tree import Choose, Genes, count_of, genes_of, match, resolve, weights_of
 
@@ -45,7 +45,7 @@ class Space:
     def express(self, choose: Choose) -> Genotype:
         """Build the genotype that results from asking ``choose(gene, options)`` for every open decision."""
         resolved = resolve(self.tree, "", choose)
-        return Genotype.from_data(_expand(resolved, self.dims), self.source)
+        return _expand(resolved, self.dims)
 
     def decode(self, genes: Mapping[str, Any]) -> Genotype:
         """The genotype of these genes; SpaceError if one is missing or has a value outside the space."""
@@ -185,16 +185,22 @@ class Space:
         return self.express(choose)
 
 
-def _expand(tree: dict[str, Any], dims: int) -> dict[str, Any]:
-    """A resolved tree, whose stages say depth and a cycle of blocks, as genotype data, which says every block."""
+def _expand(tree: dict[str, Any], dims: int) -> Genotype:
+    """The genotype of a resolved tree: stages that say depth and a cycle of blocks become all their blocks."""
     stages = []
     for stage in tree["stages"]:
         shared = {key: stage[key] for key in BLOCK_KEYS if key in stage}
-        blocks = [{**shared, **stage["cycle"][i % len(stage["cycle"])]} for i in range(stage["depth"])]
-        for block in blocks:
-            block |= {role: None for role in ("position", "local") if block[role] == NO_PART}
-        stages.append({"dim": stage["dim"], "down": stage["down"], "blocks": blocks})
-    return {"dims": dims, "stem": tree["stem"], "stages": stages, "head": tree["head"]}
+        cycle = [_block({**shared, **entry}) for entry in stage["cycle"]]
+        blocks = tuple(cycle[i % len(cycle)] for i in range(stage["depth"]))
+        stages.append(Stage(stage["dim"], blocks, None if stage["down"] is None else Part.read(stage["down"])))
+    return Genotype(dims, Part.read(tree["stem"]), tuple(stages), Part.read(tree["head"]))
+
+
+def _block(data: dict[str, Any]) -> Block:
+    parts = {role: Part.read(data[role]) for role in ("mixer", "channel")}
+    parts |= {role: Part.read(data[role]) for role in ("position", "local") if data[role] != NO_PART}
+    scale = data["layer_scale"]
+    return Block(residual=data["residual"], layer_scale=None if scale is None else float(scale), **parts)
 
 
 def _contract(genotype: Genotype, tree: dict[str, Any]) -> dict[str, Any]:

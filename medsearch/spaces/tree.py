@@ -124,6 +124,22 @@ def match(node: Any, data: Any, path: str) -> Genes | None:
     return genes
 
 
+def variants(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every part that a node can be, with each option of each of its knobs at least once, and the place of that option.
+
+    Knobs are tried one at a time, the others at their first option.
+    """
+    if is_open(node):
+        for i, option in enumerate(options_of(node)):
+            yield from variants(option, f"{where}.choice[{i}]")
+        return
+    first = {knob: leaves_of(value)[0] for knob, value in node.items()}
+    yield where, first
+    for knob, value in node.items():
+        for leaf in leaves_of(value)[1:]:
+            yield f"{where}.{knob}", {**first, knob: leaf}
+
+
 def leaves_of(node: Any) -> list[Any]:
     """The values that a node can take."""
     return options_of(node) if is_open(node) else [node]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -49,81 +50,97 @@ def test_every_shipped_space_is_free_of_wrong_parts(name: str, task: str) -> Non
     check(shipped(name, task), Interface(task=task, channels=1, outputs=1))
 
 
+def known(registry: Iterable[str]) -> str:
+    return f"Known: {', '.join(sorted(registry))}."
+
+
+PLUGIN = "  A part of your own package: medsearch --plugin yourpackage.module ..."
 WRONG = [
-    # what is written, in place of what, and the whole error
+    # what is written, in place of what, and the whole error behind the name of the file
     (
         "linear_atention",
         "linear_attention",
-        "tiny.yaml: stages[0].blocks[0].mixer: unknown token mixer 'linear_atention'.\n"
-        f"  Did you mean 'linear_attention'? Known: {', '.join(MIXERS)}.",
+        "stages[0].mixer.choice[0]: unknown token mixer 'linear_atention'.\n"
+        f"  Did you mean 'linear_attention'? {known(MIXERS)}{PLUGIN}",
     ),
     (
         "{name: dwcov,",
         "{name: dwconv,",
-        "tiny.yaml: stages.0.mixer = dwcov: stages[0].blocks[0].mixer: unknown token mixer 'dwcov'.\n"
-        f"  Did you mean 'dwconv'? Known: {', '.join(MIXERS)}.",
+        f"stages[0].mixer.choice[1]: unknown token mixer 'dwcov'.\n  Did you mean 'dwconv'? {known(MIXERS)}{PLUGIN}",
     ),
     (
         "kernal:",
         "kernel:",
-        "tiny.yaml: stages.0.mixer = dwconv: stages[0].blocks[0].mixer.kernal: 'dwconv' has no knob 'kernal'.\n"
-        "  Did you mean 'kernel'? Known: kernel, norm.",
+        "stages[0].mixer.choice[1].kernal: 'dwconv' has no knob 'kernal'.\n"
+        f"  Did you mean 'kernel'? {known(MIXERS.knobs('dwconv'))}",
     ),
     (
-        "choice: [3, 4]",
-        "choice: [3, 5]",
-        "tiny.yaml: stages.0.mixer.dwconv.kernel = 4: dwconv: kernel must be odd to keep the size, got 4; try 5",
+        "window: {choice",
+        "kernel: {choice",
+        f"stages[0].mixer.choice[1].window: 'dwconv' has no knob 'window'.\n  {known(MIXERS.knobs('dwconv'))}",
     ),
+    ("[3, 4]", "[3, 5]", "stages[0].mixer.choice[1].kernel: dwconv: kernel must be odd to keep the size, got 4; try 5"),
     (
         "window: 0",
         "window: 4",
-        "tiny.yaml: window_attention: window must be a whole number of at least 1, got 0; try 1",
+        "stages[1].mixers[1]: window_attention: window must be a whole number of at least 1, got 0; try 1",
     ),
-    (
-        "stem: cnov",
-        "stem: conv",
-        f"tiny.yaml: stem: unknown stem 'cnov'.\n  Did you mean 'conv'? Known: {', '.join(STEMS)}.",
-    ),
+    ("ratio: two", "ratio: 2", "stages[1].channel: mlp: hidden width must be at least 1, got ratio 'two'"),
+    ("ratio: 0.01", "ratio: 2", "stages[1].channel: mlp: hidden width must be at least 1, got ratio 0.01"),
+    ("stem: cnov", "stem: conv", f"stem: unknown stem 'cnov'.\n  Did you mean 'conv'? {known(STEMS)}{PLUGIN}"),
+    ("stem: {name: conv, stride: 3}", "stem: conv", "stem: conv stem: stride must be"),
+    ("stem: {name: conv, stride: two}", "stem: conv", "stem: conv stem: stride must be"),
     (
         "stem: {name: conv, dims: 3}",
         "stem: conv",
-        "tiny.yaml: stem.dims: 'conv' has no knob 'dims'.\n  Known: stride.",
+        f"stem.dims: 'conv' has no knob 'dims'.\n  {known(STEMS.knobs('conv'))}",
     ),
     (
         "mpl, ratio",
         "mlp, ratio",
-        f"tiny.yaml: stages[1].blocks[0].channel: unknown channel mixer 'mpl'.\n"
-        f"  Did you mean 'mlp'? Known: {', '.join(CHANNELS)}.",
+        f"stages[1].channel: unknown channel mixer 'mpl'.\n  Did you mean 'mlp'? {known(CHANNELS)}{PLUGIN}",
     ),
     (
-        "{down: conv, dim: 16",
+        "{down: mrege, dim: 16",
         "{dim: 16",
-        f"tiny.yaml: stages[1].down: unknown downsampling 'conv'.\n"
-        f"  Did you mean 'conv3s2'? Known: {', '.join(DOWNSAMPLES)}.",
+        f"stages[1].down: unknown downsampling 'mrege'.\n  Did you mean 'merge'? {known(DOWNSAMPLES)}{PLUGIN}",
+    ),
+    (
+        "position: dwcov, dim: 16",
+        "dim: 16",
+        f"stages[1].position: unknown token mixer 'dwcov'.\n  Did you mean 'dwconv'? {known(MIXERS)}{PLUGIN}",
     ),
     (
         "{classification: clasify",
         "{classification: classify",
-        f"tiny.yaml: head: unknown head 'clasify'.\n  Did you mean 'classify'? Known: {', '.join(HEADS)}.",
+        f"heads.classification: unknown head 'clasify'.\n  Did you mean 'classify'? {known(HEADS)}{PLUGIN}",
     ),
     (
         "{classification: pyramid",
         "{classification: classify",
-        "tiny.yaml: head: 'pyramid' is not a head for classification.\n  Known: classify.",
+        "heads.classification: 'pyramid' is not a head for classification.\n  Known: classify",
     ),
 ]
 
 
 @pytest.mark.parametrize(("seen", "instead", "message"), WRONG, ids=[seen for seen, *_ in WRONG])
-def test_a_wrong_part_is_refused_with_file_gene_and_suggestion(seen: str, instead: str, message: str) -> None:
+def test_a_wrong_part_is_refused_with_file_place_and_suggestion(seen: str, instead: str, message: str) -> None:
     assert TINY.count(instead) == 1
     with pytest.raises(SpaceError) as caught:
         check(read(TINY.replace(instead, seen)), CLASSES)
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(f"tiny.yaml: {message}")
+
+
+def test_a_part_is_tried_at_every_width_of_its_stage() -> None:
+    text = TINY.replace("dim: 16", "dim: {choice: [16, 18]}").replace("window: 4}", "window: 4, heads: 4}")
+    with pytest.raises(SpaceError, match=r"stages\[1\].mixers\[1\]: window_attention: heads must divide the width 18"):
+        check(read(text), CLASSES)
 
 
 def test_a_head_of_another_task_is_refused_with_those_that_fit() -> None:
-    with pytest.raises(SpaceError, match=r"head: 'classify' is not a head for denoising.\n  Known: pyramid\."):
+    with pytest.raises(
+        SpaceError, match=r"heads.denoising: 'classify' is not a head for denoising\.\n  Known: .*pyramid"
+    ):
         check(read(TINY, "denoising"), Interface(task="denoising", channels=1, outputs=1))
 
 

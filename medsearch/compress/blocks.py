@@ -24,9 +24,9 @@ from medsearch.compress.int8 import quantizable, with_int8
 from medsearch.compress.prune import Batch
 from medsearch.compress.quantize import GAIN
 from medsearch.compress.refit import Moments, moments, refit
-from medsearch.compress.stopwatch import duel
 from medsearch.compress.structure import Place, paths, with_knobs
 from medsearch.export.onnx import to_onnx_fast
+from medsearch.measure.latency import duel
 from medsearch.spaces import Genotype
 from medsearch.train.task import Task
 
@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
 def measured_gains(dense: nn.Module, blocks: nn.Module, shape: tuple[int, ...], *, seconds: float = 0.3) -> Gains:
     """Time the forms in ONNX Runtime, one thread, on one input of ``shape`` (C, *S)."""
     one, other = part_file(dense, shape), part_file(blocks, shape)
-    return Gains(*(duel(form, other, (1, *shape), seconds=seconds)[0] for form in (one, all_in_int8(one))))
+    return Gains(*(duel(form, other, ((1, *shape),), seconds=seconds)[0] for form in (one, all_in_int8(one))))
 
 
 def part_file(part: nn.Module, shape: tuple[int, ...]) -> bytes:

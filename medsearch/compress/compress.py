@@ -17,12 +17,11 @@ from medsearch.compress.blocks import Verdict, block_prune
 from medsearch.compress.prune import Pruned, Pruner, calibration
 from medsearch.compress.quantize import Quantized, quantize
 from medsearch.compress.score import score
-from medsearch.compress.stopwatch import duel
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.core.units import format_count
 from medsearch.data import Dataset
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency import Latency
+from medsearch.measure.latency import Latency, duel
 from medsearch.spaces import Genotype
 from medsearch.train.loop import Recipe, train
 from medsearch.train.task import Task
@@ -221,7 +220,7 @@ class _Work:
             say=self.say,
         )
         shape = (1, self.data.channels, *self.data.size)
-        times, before, after = duel(self.onnx, quantized.data, shape, seconds=5 * settings.seconds)
+        times, before, after = duel(self.onnx, quantized.data, (shape,), seconds=5 * settings.seconds)
         return Compressed(
             before=Measured(onnx=self.onnx, latency=before, metrics=self.metrics),
             after=Measured(onnx=quantized.data, latency=after, metrics=score(quantized.data, val, self.task)),

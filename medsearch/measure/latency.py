@@ -1,7 +1,8 @@
-"""Latency of ONNX files in ONNX Runtime on the CPU: one session at a time, threads pinned, medians, pairs in turns."""
+"""Latency of ONNX files in ONNX Runtime on the CPU: threads pinned, medians, pairs in turns, processor time."""
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+WARM_UP, LEAST = 3, 10
+"""Pairs that do not count, and fewest that do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,55 +58,69 @@ def input_shapes(opened: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(side if isinstance(side, int) else 1 for side in node.shape) for node in opened.get_inputs())
 
 
+def clock(threads: int) -> Callable[[], float]:
+    """Seconds to time the runtime by.
+
+    With one thread ONNX Runtime computes in the calling thread, so its processor time is what a run takes when nothing
+    else has the processor; with several, only the time that passes says how long they took together.
+    """
+    return time.thread_time if threads == 1 else time.perf_counter
+
+
 def latency(
     model: bytes | Path, shapes: tuple[tuple[int, ...], ...] | None = None, *, threads: int = 1, seconds: float = 0.3
 ) -> Latency:
     """Time a model on inputs of these shapes: at least 10 runs after warming up, about ``seconds`` in all."""
     opened = session(model, threads=threads)
     inputs = feeds(opened, shapes)
-    return timed(lambda: opened.run(None, inputs), seconds=seconds)
+    return timed(lambda: opened.run(None, inputs), seconds=seconds, clock=clock(threads))
 
 
-def timed(run: Callable[[], object], *, seconds: float) -> Latency:
+def timed(run: Callable[[], object], *, seconds: float, clock: Callable[[], float]) -> Latency:
     """Median and quartiles of the time of ``run()`` over about ``seconds``, after three runs of warm-up."""
     for _ in range(3):
         run()
     spent: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(spent) < 10 or (time.perf_counter() < end and len(spent) < 1000):
-        start = time.perf_counter()
+    end = clock() + seconds
+    while len(spent) < 10 or (clock() < end and len(spent) < 1000):
+        start = clock()
         run()
-        spent.append((time.perf_counter() - start) * 1e3)
+        spent.append((clock() - start) * 1e3)
     return Latency.of(spent)
 
 
-def ratio(
+def duel(
     one: bytes | Path,
     other: bytes | Path,
     shapes: tuple[tuple[int, ...], ...] | None = None,
     *,
     threads: int = 1,
-    seconds: float = 2.0,
+    seconds: float = 0.4,
 ) -> tuple[float, Latency, Latency]:
-    """How many times faster ``other`` is than ``one``: the median over interleaved pairs of runs in this process.
+    """How many times faster ``other`` is than ``one``, as median over pairs of runs in random order; both latencies.
 
-    Taking both runs of a pair within the same few milliseconds cancels what else the machine is doing.
+    Both runs of a pair lie within the same few milliseconds, so that what changes on the machine meets both; every
+    timed run follows one of the same file that is not timed, so that none is charged for filling the caches.
+
+    Args:
+        one, other: ONNX files.
+        shapes: of the inputs; None as the file says, batch 1.
+        threads: of the runtime; see :func:`clock`.
+        seconds: for all timed runs together.
     """
-    first, second = session(one, threads=threads), session(other, threads=threads)
-    inputs_first, inputs_second = feeds(first, shapes), feeds(second, shapes)
-    for _ in range(3):
-        first.run(None, inputs_first)
-        second.run(None, inputs_second)
-    pairs: list[tuple[float, float]] = []
-    end = time.perf_counter() + seconds
-    while len(pairs) < 10 or (time.perf_counter() < end and len(pairs) < 2000):
-        start = time.perf_counter()
-        first.run(None, inputs_first)
-        middle = time.perf_counter()
-        second.run(None, inputs_second)
-        pairs.append(((middle - start) * 1e3, (time.perf_counter() - middle) * 1e3))
-    return (
-        statistics.median(a / b for a, b in pairs),
-        Latency.of([a for a, _ in pairs]),
-        Latency.of([b for _, b in pairs]),
-    )
+    runs, now = [], clock(threads)
+    for model in (one, other):
+        opened = session(model, threads=threads)
+        inputs = feeds(opened, shapes)
+        runs.append(lambda opened=opened, inputs=inputs: opened.run(None, inputs))
+    order = random.Random(0)
+    spent: tuple[list[float], list[float]] = ([], [])
+    end = now() + seconds
+    while len(spent[0]) < WARM_UP + LEAST or (now() < end and len(spent[0]) < 2000):
+        for index in order.sample((0, 1), 2):
+            runs[index]()
+            start = now()
+            runs[index]()
+            spent[index].append((now() - start) * 1e3)
+    first, second = (milliseconds[WARM_UP:] for milliseconds in spent)
+    return statistics.median(a / b for a, b in zip(first, second, strict=True)), Latency.of(first), Latency.of(second)

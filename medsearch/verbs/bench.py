@@ -9,11 +9,11 @@ from medsearch.core.errors import UsageError
 from medsearch.core.units import format_bytes
 from medsearch.export.checkpoint import load_model
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency import input_shapes, latency, ratio, session
+from medsearch.measure.latency import duel, input_shapes, latency, session
 
 
 def bench(files: list[Path], *, threads: int) -> list[dict[str, Any]]:
-    """One row a file: size, latency, and how many times faster than the first, by interleaved pairs of runs."""
+    """One row a file: size, latency, and how many times faster than the first, by pairs of runs in turns."""
     models = [_read(path) for path in files]
     shapes = _shapes(models[0], files[0])
     rows = []
@@ -25,7 +25,7 @@ def bench(files: list[Path], *, threads: int) -> list[dict[str, Any]]:
         if model is models[0]:
             timed, faster = latency(model, shapes, threads=threads, seconds=1.0), 1.0
         else:
-            faster, _, timed = ratio(models[0], model, shapes, threads=threads)
+            faster, _, timed = duel(models[0], model, shapes, threads=threads, seconds=2.0)
         rows.append(
             {
                 "file": str(path),

@@ -163,12 +163,15 @@ def _plain_text(value: Fact) -> str:
 
 def _calls(call: Call) -> Iterator[Call]:
     """A call and those inside it, the inner ones first; SpaceError for a value that has no literal in Python."""
-    for value in (*call.args, *(value for _, value in call.kwargs)):
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, Call):
-                yield from _calls(item)
-            elif not _is_literal(item):
-                raise SpaceError("genotype", f"{call.target.__name__}: {item!r} cannot be written into a Python file.")
+    todo = [*call.args, *(value for _, value in call.kwargs)]
+    while todo:
+        item = todo.pop(0)
+        if isinstance(item, Call):
+            yield from _calls(item)
+        elif isinstance(item, list | tuple):
+            todo = [*item, *todo]
+        elif not _is_literal(item):
+            raise SpaceError("genotype", f"{call.target.__name__}: {item!r} cannot be written into a Python file.")
     yield call
 
 

@@ -7,31 +7,14 @@ itself through a 3^D convolution, because in medical images the detail at full r
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
+from medsearch.blocks.heads.steps import Separable, resize
 from medsearch.blocks.nd import BATCH_NORM, CONV, whole_number
-
-_RESIZE = {2: "bilinear", 3: "trilinear"}
-
-
-def resize(x_BCS: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Interpolate (B, C, *S) linearly to spatial ``size``; pixel centres, no corner alignment."""
-    if tuple(x_BCS.shape[2:]) == tuple(size):
-        return x_BCS
-    return F.interpolate(x_BCS, size=size, mode=_RESIZE[len(size)], align_corners=False)
-
-
-def separable(dim: int, dims: int) -> nn.Sequential:
-    """Depthwise 3^D and 1^D convolution, BatchNorm, GELU; channels kept."""
-    return nn.Sequential(
-        CONV[dims](dim, dim, 3, padding=1, groups=dim, bias=False),
-        CONV[dims](dim, dim, 1, bias=False),
-        BATCH_NORM[dims](dim),
-        nn.GELU(),
-    )
 
 
 @HEADS.add("pyramid")
@@ -45,6 +28,9 @@ class PyramidHead(nn.Module):
         channels: the image's channels.
         dim: channels of the decoder.
         detail: channels of the decoder at image resolution.
+
+    Cost: (C + 3^dims + dim) * dim multiply-adds per position of a level, dim * detail per position of the finest, and
+    (3^dims * (channels + 2 * detail) + outputs) * detail per position of the image.
     """
 
     TASKS = ("segmentation", "denoising")
@@ -55,8 +41,10 @@ class PyramidHead(nn.Module):
         super().__init__()
         whole_number("pyramid", "dim", dim)
         whole_number("pyramid", "detail", detail)
+        self.widths, self.dim, self.detail, self.taps = tuple(widths), dim, detail, 3**dims
+        self.channels, self.outputs = channels, outputs
         self.laterals = nn.ModuleList(CONV[dims](width, dim, 1) for width in widths)
-        self.refines = nn.ModuleList(separable(dim, dims) for _ in widths)
+        self.refines = nn.ModuleList(Separable(dim, dims=dims) for _ in widths)
         self.image = CONV[dims](channels, detail, 3, padding=1)
         self.squeeze = CONV[dims](dim, detail, 1)
         self.fuse = nn.Sequential(
@@ -73,3 +61,15 @@ class PyramidHead(nn.Module):
             x_BCS = x_BCS + self.refines[level](x_BCS)
         x_BCS = resize(self.squeeze(x_BCS), image_BCS.shape[2:])
         return self.predict(self.fuse(torch.cat([x_BCS, self.image(image_BCS)], dim=1)))
+
+    def macs(self, sizes: list[tuple[int, ...]]) -> int:
+        *levels, image = sizes
+        total = prod(levels[0]) * self.dim * self.detail
+        for width, size in zip(self.widths, levels, strict=True):
+            total += prod(size) * (width + self.taps + self.dim) * self.dim
+        return total + prod(image) * (self.taps * (self.channels + 2 * self.detail) + self.outputs) * self.detail
+
+    def weights(self) -> int:
+        levels = sum((width + 3 + self.taps + self.dim) * self.dim for width in self.widths)
+        full = self.taps * (self.channels + 2 * self.detail) + 3 + self.outputs
+        return levels + (self.dim + 1 + full) * self.detail + self.outputs

@@ -3,67 +3,45 @@
 Source: the grid half of the multi-axis gated MLP of MAXIM (Tu et al. 2022, arXiv:2201.02973) and, in 3D, of FullMLP
 (Meng et al. 2023, arXiv:2311.16707), with the spatial gating unit of gMLP (Liu et al. 2021, arXiv:2105.08050, section
 2.1): (u, v) = GELU(W1 LN(x)), out = W2 (u * (v' + 1)), where v' is a linear map of LN(v) over the positions that have
-the same offset in their cell of a g^D grid: global and sparse.  What differs: a size that is no multiple of the grid is
+the same offset in their cell of the grid: global and sparse.  What differs: a size that is no multiple of the grid is
 padded behind LN(v), so padding adds nothing.
-Shapes: B batch, C channels, S spatial axes, H hidden channels, T cells of the grid, M = B * offsets * H.
+Shapes: B batch, S spatial axes, H hidden channels, T cells of the grid, M = B * offsets * H.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import (
-    crop_to,
-    grid_of_rows,
-    hidden_width,
-    pad_to_multiple,
-    rows_of_grid,
-    to_first,
-    to_last,
-    whole_number,
-)
+from medsearch.blocks.nd import grid_of_rows, rows_of_grid
+from medsearch.blocks.positions_mlp import PositionGmlp, set_edges
 
 
 @MIXERS.add("grid_gmlp")
-class GridGmlp(nn.Module):
+class GridGmlp(PositionGmlp):
     """Mix the positions that lie ``size / grid`` apart, over the whole map; a fresh layer passes u almost unchanged.
 
     Args:
         dim: channels C, kept.
         dims: spatial axes, 2 or 3.
-        grid: cells per axis; the weights are grid^dims squared, whatever the map (a smaller map is padded).
+        grid: cells per axis, or one number for each like ``"2x6x6"``; T cells make T squared weights, whatever the map
+            (a smaller map is padded).
         ratio: hidden width H as a multiple of C.
         hidden: hidden width itself; overrides ``ratio`` (a pruned layer says it this way).
 
-    Cost: 3 * H * C multiply-adds per position, plus grid^dims * H per position of the padded map.
+    Cost: 3 * H * C multiply-adds per position, plus T * H per position of the padded map.
     """
 
-    FAMILY = "mlp"
-    NORM = "layer"
+    def __init__(
+        self, dim: int, *, dims: int, grid: int | str = 8, ratio: float = 1.0, hidden: int | None = None
+    ) -> None:
+        super().__init__("grid_gmlp", dim, set_edges("grid_gmlp", "grid", grid, dims), ratio=ratio, hidden=hidden)
 
-    def __init__(self, dim: int, *, dims: int, grid: int = 8, ratio: float = 1.0, hidden: int | None = None) -> None:
-        super().__init__()
-        hidden = hidden_width("grid_gmlp", dim, ratio, hidden)
-        self.grid = (whole_number("grid_gmlp", "grid", grid, least=2),) * dims
-        self.norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, 2 * hidden)
-        self.act = nn.GELU()
-        self.gate_norm = nn.LayerNorm(hidden)
-        self.mix_TT = nn.Parameter(torch.randn(grid**dims, grid**dims) * 1e-3)
-        self.bias_T = nn.Parameter(torch.zeros(grid**dims))
-        self.project = nn.Linear(hidden, dim)
+    def reach(self) -> None:
+        """The whole map."""
 
-    def forward(self, x_BCS: Tensor) -> Tensor:
-        u_BSH, v_BSH = self.act(self.expand(self.norm(to_last(x_BCS)))).chunk(2, dim=-1)
-        v_BSH = pad_to_multiple(self.gate_norm(v_BSH), self.grid)
-        mixed_TM = torch.addmm(self.bias_T[:, None], self.mix_TT, rows_of_grid(v_BSH, self.grid))
-        mixed_BSH = grid_of_rows(mixed_TM, self.grid, v_BSH.shape[1:-1], v_BSH.shape[-1])
-        return to_first(self.project(u_BSH * (crop_to(mixed_BSH, u_BSH.shape[1:-1]) + 1)))
+    def _rows(self, v_BSH: Tensor) -> Tensor:
+        return rows_of_grid(v_BSH, self.edges)
 
-    def groups(self) -> dict[str, Group]:
-        """The hidden channels, each with its gate; the norm of the gates sees the fewer of them."""
-        made = (Axis("expand", repeats=2), Axis("gate_norm"))
-        return {"hidden": Group(made, Axis("project.weight", 1))}
+    def _map(self, rows_TM: Tensor, size: tuple[int, ...], hidden: int) -> Tensor:
+        return grid_of_rows(rows_TM, self.edges, size, hidden)

@@ -43,7 +43,8 @@ def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:
         for role, node, spot in _roles(stage, place):
             for where, part in _parts(node, spot):
                 for width in widths:
-                    yield from ((where, call) for call in _of_block(role, part, where, width, dims, stage))
+                    norms = _norms(stage) if width == widths[0] else _norms(stage)[:1]
+                    yield from ((where, call) for call in _of_block(role, part, where, width, dims, norms))
     first = space.first()
     smallest = tuple(stage.dim for stage in first.stages)
     given: dict[str, Any] = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
@@ -52,9 +53,9 @@ def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:
         yield where, head_call(part, where, interface.task, smallest, **given)
 
 
-def _of_block(role: str, part: Part, where: str, width: int, dims: int, stage: dict[str, Any]) -> Iterator[Call]:
+def _of_block(role: str, part: Part, where: str, width: int, dims: int, norms: list[str]) -> Iterator[Call]:
     if role == "channel":
-        yield from (channel_call(part, norm, where, width, dims) for norm in _norms(stage))
+        yield from (channel_call(part, norm, where, width, dims) for norm in norms)
     elif role == "mixer" or part.name != "none":
         yield part_call(MIXERS, part, where, width, dims=dims)
 
@@ -75,11 +76,11 @@ def _roles(stage: dict[str, Any], place: str) -> Iterator[tuple[str, Any, str]]:
                 yield role, entry[role], inside if ".mixers[" in inside else f"{inside}.{role}"
 
 
-def _norms(stage: dict[str, Any]) -> set[str]:
+def _norms(stage: dict[str, Any]) -> list[str]:
     """The norms that the stage's mixers may ask of its channel mixers."""
     nodes = [entry["mixer"] for entry in (stage, *stage["cycle"]) if "mixer" in entry]
     named = {option["name"] for node in nodes for _, option in variants(node, "")}
-    return {getattr(MIXERS[name], "NORM", "layer") for name in named if name in MIXERS}
+    return sorted({getattr(MIXERS[name], "NORM", "layer") for name in named if name in MIXERS})
 
 
 def _pairs(sources: Iterable[int], targets: list[int]) -> Iterator[tuple[int, int]]:

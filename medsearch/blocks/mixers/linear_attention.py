@@ -2,19 +2,30 @@
 
 Source: the kernel elu + 1 of Katharopoulos et al. 2020 (arXiv:2006.16236, eq. 7), and beside it a depthwise convolution
 of the values (LePE of CSWin, Dong et al. 2022, arXiv:2107.00652): y_n = q_n (mean_m k_m v_m^T) / (q_n . mean_m k_m +
-1e-6) + DW(v)_n.  What differs: means over the keys stand for sums, and they are taken in float32 in any precision, so
-that half precision does not overflow.
-Shapes: B batch, C channels, S spatial axes, H heads, N positions, D width of a head.
+1e-6) + DW(v)_n.  The gate, the rotation and the narrowed values are those of HRMedSeg (Xu et al. 2025,
+arXiv:2504.06205); the other kernels are told in ``linear_kernels``.  What differs: means over the keys stand for sums,
+and they are taken in float32 in any precision, so that half precision does not overflow.
+Shapes: B batch, C channels, S spatial axes, H heads, N positions, D width of a head, R width of narrowed values.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from math import prod
+
+import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
+from medsearch.blocks.attention import Projections, attention_heads, one_of, switch
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import head_shape, local_filter, to_first, to_last, without_autocast
+from medsearch.blocks.linear_kernels import (
+    KERNELS,
+    axial_rotation,
+    linear_macs,
+    linear_product,
+    refuse_what_cannot_turn,
+)
+from medsearch.blocks.nd import to_first, to_last, whole_number
 
 
 @MIXERS.add("linear_attention")
@@ -27,41 +38,93 @@ class LinearAttention(nn.Module):
         heads: number of heads; None gives as many of ``head_dim`` as fit in C.
         head_dim: width of a head.
         local: edge of the depthwise window on the values; odd, 0 for none.
+        kernel: ``"elu1"``; ``"relu"`` (L2ViT: a sum of weights below 100 counts as 100, a learned factor per head);
+            ``"efficient"`` (softmax of queries over channels and of keys over positions) or ``"swapped"`` (MSLAU-Net:
+            the other way round).
+        gate: multiply the result by the SiLU of a projection of the normed input.
+        value_bottleneck: narrow the values to C divided by this, SiLU, and widen them again; 0 for one plain layer.
+        rotary: turn queries and keys by where they are, each axis of the map on its own share of the width.  Heads then
+            differ in what turns them, and cannot be cut out.
+        bias: whether queries, keys and values have a bias.
 
-    Cost, with inner = heads * head_dim: (4 * C + 2 * head_dim + 1 + local^dims) * inner multiply-adds per position.
+    Cost, with inner = heads * head_dim: (4 * C + 2 * head_dim + 1 + local^dims) * inner multiply-adds per position (the
+    1 only for the first two kernels), C * inner more with a gate; values narrowed to R take (C + inner) * R of them
+    instead of C * inner.
     """
 
     FAMILY = "linear_attention"
     NORM = "layer"
 
-    def __init__(self, dim: int, *, dims: int, heads: int | None = None, head_dim: int = 32, local: int = 3) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        dims: int,
+        heads: int | None = None,
+        head_dim: int = 32,
+        local: int = 3,
+        kernel: str = "elu1",
+        gate: bool = False,
+        value_bottleneck: int = 0,
+        rotary: bool = False,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.heads, self.head_dim = head_shape("linear_attention", dim, heads, head_dim)
-        inner = self.heads * self.head_dim
-        self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * inner)
-        self.local = local_filter("linear_attention", inner, dims, local)
-        self.proj = nn.Linear(inner, dim)
+        part = "linear_attention"
+        shape = attention_heads(part, dim, heads, head_dim)
+        self.kernel = one_of(part, "kernel", kernel, KERNELS)
+        self.rotary = switch(part, "rotary", rotary)
+        if rotary:
+            refuse_what_cannot_turn(part, shape.heads, shape.head_dim, dims)
+        ratio = whole_number(part, "value_bottleneck", value_bottleneck, least=0)
+        if ratio > dim:
+            raise ValueError(f"{part}: value_bottleneck must be at most {dim}, got {ratio}; try {dim}")
+        self.narrow, self.bias = dim // ratio if ratio else 0, bias
+        self.project = Projections(part, dim, shape, dims=dims, bias=bias, gate=gate, local=local)
+        if ratio:
+            squeeze, expand = nn.Linear(dim, self.narrow, bias), nn.Linear(self.narrow, shape.inner, bias)
+            self.project.add_module("v", nn.Sequential(squeeze, nn.SiLU(), expand))
+        self.temperature = nn.Parameter(torch.full((shape.heads,), shape.head_dim**-0.5)) if kernel == "relu" else None
 
     def forward(self, x_BCS: Tensor) -> Tensor:
-        batch, size = x_BCS.shape[0], x_BCS.shape[2:]
-        inner = self.heads * self.head_dim
-        qkv_BSC = self.qkv(self.norm(to_last(x_BCS)))
-        split = qkv_BSC.reshape(batch, -1, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        y_BHND = self._attend(*split.unbind(0))
-        y_BSC = y_BHND.transpose(1, 2).reshape(batch, *size, inner)
-        if self.local is not None:
-            y_BSC = y_BSC + to_last(self.local(to_first(qkv_BSC[..., 2 * inner :])))
-        return to_first(self.proj(y_BSC))
+        size = tuple(x_BCS.shape[2:])
+        x_BSC = self.project.norm(to_last(x_BCS))
+        q, k, v = self.project(x_BSC)
+        heads, head_dim, _ = self.project.shape
+        rotation = axial_rotation(size, heads, head_dim, x_BSC) if self.rotary else None
+        split = (part.flatten(1, -3).transpose(1, 2) for part in (q, k, v))
+        y_BHND = linear_product(self.kernel, *split, rotation=rotation, factor_H=self.temperature)
+        y_BSC = y_BHND.transpose(1, 2).flatten(2).unflatten(1, size)
+        return to_first(self.project.leave(y_BSC, x_BSC, v.flatten(-2)))
 
     def groups(self) -> dict[str, Group]:
-        """The heads, each with the local filters of its values."""
-        made = (Axis("qkv", unit=self.head_dim, repeats=3), Axis("local", unit=self.head_dim))
-        return {"heads": Group(made, Axis("proj.weight", 1, unit=self.head_dim))}
+        """The heads, each with its factor; of narrowed values what widens them."""
+        if self.rotary:
+            return {}
+        group = self.project.group("project", Axis("temperature"))
+        widened = {"project.v": "project.v.2"} if self.narrow else {}
+        made = tuple(axis._replace(name=widened.get(axis.name, axis.name)) for axis in group.made)
+        return {"heads": Group(made, group.read)}
 
-    def _attend(self, q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor) -> Tensor:
-        with without_autocast(q_BHND.device):
-            q, k = F.elu(q_BHND.float()) + 1, F.elu(k_BHND.float()) + 1
-            summary_BHDD = k.transpose(-1, -2) @ v_BHND.float() / k.shape[-2]
-            weight_BHN1 = q @ k.mean(dim=-2).unsqueeze(-1) + 1e-6
-            return (q @ summary_BHDD / weight_BHN1).to(v_BHND.dtype)
+    def macs(self, size: tuple[int, ...]) -> int:
+        """Multiply-adds for a map of ``size``."""
+        heads, head_dim, _ = self.project.shape
+        product = linear_macs(self.kernel, prod(size), heads, head_dim)
+        return self.project.macs(prod(size)) + product + prod(size) * self._more_per_value(0)
+
+    def weights(self) -> int:
+        """Number of parameters."""
+        factors = self.project.shape.heads if self.kernel == "relu" else 0
+        return self.project.weights() + factors + self._more_per_value(int(self.bias))
+
+    def mirrored(self, axis: int) -> dict[str, Tensor] | None:
+        """Nothing to change; rotation has a sense that no weights reverse, as what it turns is not negative."""
+        return None if self.rotary else {}
+
+    def reach(self) -> None:
+        """Every position sees the whole map."""
+
+    def _more_per_value(self, bias: int) -> int:
+        """How many more weights, ``bias`` counted or not, narrowed values take than one plain layer."""
+        dim, inner = self.project.dim, self.project.shape.inner
+        return (dim + bias) * self.narrow + (self.narrow + bias) * inner - (dim + bias) * inner if self.narrow else 0

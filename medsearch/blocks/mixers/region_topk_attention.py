@@ -12,19 +12,19 @@ head.
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.groups import Axis, Group
+from medsearch.blocks.attention import MASKED, Projections, SoftmaxProduct, attention_heads
+from medsearch.blocks.groups import Group
 from medsearch.blocks.nd import (
     crop_to,
-    depthwise,
-    head_shape,
     join_blocks,
-    local_filter,
     pad_to_multiple,
+    per_axis,
     real_tokens,
     split_blocks,
     to_first,
@@ -32,8 +32,6 @@ from medsearch.blocks.nd import (
     whole_number,
     without_autocast,
 )
-
-_MASKED = -1e4  # finite, so that no row is without a number; representable in half precision
 
 
 @MIXERS.add("region_topk_attention")
@@ -43,17 +41,25 @@ class RegionTopkAttention(nn.Module):
     Args:
         dim: channels C, kept.
         dims: spatial axes, 2 or 3.
-        regions: regions per axis, at most; a shorter axis has one per position.
+        regions: regions per axis, at most, or one number per axis like ``"2x7x7"``; a shorter axis has one per
+            position.
         top_regions: regions read by every region, the same for all heads; all where the map has no more.
         select: a query keeps one in ``select`` of the positions it is offered (padding counted); 1 keeps all.
         least: fewest positions kept where that many are offered; the source keeps 8 in all stages at 224 pixels, and
             with a single one queries and keys would get no gradient.
         heads: number of heads; None gives as many of ``head_dim`` as fit in C.
         head_dim: width of a head.
+        qk_dim: width of a head's queries and keys; None gives them ``head_dim``.
+        bias: whether queries, keys and values have a bias.
+        scale: ``"full"`` divides scores by the root of C, ``"head"`` by that of the width of a head's queries.
+        differential: the difference of two maps of half the width each, as in Differential Transformer.
+        lambda_init: starting weight of the subtracted map, at least 0 and below 1.
+        gate: multiply the result by the SiLU of a projection of the normed input.
         local: edge of the depthwise window on the values; odd, 0 for none.
 
     Cost, with inner = heads * head_dim and K * T offered positions: (4 * C + 2 * K * T + local^dims) * inner
-    multiply-adds per (padded) position, and R^2 * inner for the routing.
+    multiply-adds per position (what padded ones see is computed, too), and R^2 * inner for the routing; a gate adds
+    C * inner per position.
     """
 
     FAMILY = "sparse_attention"
@@ -64,94 +70,108 @@ class RegionTopkAttention(nn.Module):
         dim: int,
         *,
         dims: int,
-        regions: int = 7,
+        regions: int | str = 7,
         top_regions: int = 4,
         select: int = 8,
         least: int = 8,
         heads: int | None = None,
         head_dim: int = 32,
+        qk_dim: int | None = None,
+        bias: bool = True,
+        scale: str = "full",
+        differential: bool = False,
+        lambda_init: float = 0.5,
+        gate: bool = False,
         local: int = 5,
     ) -> None:
         super().__init__()
         part = "region_topk_attention"
-        self.regions = whole_number(part, "regions", regions)
+        self.regions = per_axis(part, "regions", regions, dims)
         self.top_regions = whole_number(part, "top_regions", top_regions)
-        self.select = whole_number(part, "select", select)
-        self.least = whole_number(part, "least", least)
-        self.heads, self.head_dim = head_shape(part, dim, heads, head_dim)
-        inner = self.heads * self.head_dim
-        self.scale = dim**-0.5
-        self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * inner)
-        self.local = local_filter(part, inner, dims, local)
-        self.proj = nn.Linear(inner, dim)
+        shape = attention_heads(part, dim, heads, head_dim, qk_dim, differential=differential)
+        self.project = Projections(part, dim, shape, dims=dims, bias=bias, gate=gate, local=local)
+        self.product = SoftmaxProduct(
+            part,
+            dim,
+            shape,
+            scale=scale,
+            select=select,
+            least=least,
+            differential=differential,
+            lambda_init=lambda_init,
+        )
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         size = tuple(int(length) for length in x_BCS.shape[2:])
-        inner = self.heads * self.head_dim
-        window = tuple(-(-length // min(self.regions, length)) for length in size)
-        qkv_BSC = self.qkv(self.norm(to_last(x_BCS)))
-        padded_BSC = pad_to_multiple(qkv_BSC, window)
-        padded = tuple(padded_BSC.shape[1:-1])
-        real_RT = None if padded == size else real_tokens(size, window, qkv_BSC)
-        y_BRTC = self._attend(split_blocks(padded_BSC, window), real_RT)
-        y_BSC = crop_to(join_blocks(y_BRTC, window, padded), size)
-        if self.local is not None:
-            y_BSC = y_BSC + to_last(depthwise(self.local, to_first(qkv_BSC[..., 2 * inner :])))
-        return to_first(self.proj(y_BSC))
+        window, padded = self._layout(size)
+        x_BSC = self.project.norm(to_last(x_BCS))
+        q, k, v = self.project(x_BSC)
+        blocks = (*window, 1)  # as if heads were an axis of the map, which gives every region's heads in one copy
+        split = (split_blocks(pad_to_multiple(part_BSHD, blocks), blocks) for part_BSHD in (q, k, v))
+        real_RT = None if padded == size else real_tokens(size, window, x_BSC)
+        heads = self.project.shape.heads
+        y_BRHTD = self._attend(*(part.unflatten(1, (-1, heads)) for part in split), real_RT=real_RT)
+        y_BSHD = crop_to(join_blocks(y_BRHTD.flatten(1, 2), blocks, (*padded, heads)), (*size, heads))
+        return to_first(self.project.leave(y_BSHD.flatten(-2), x_BSC, v.flatten(-2)))
 
     def groups(self) -> dict[str, Group]:
-        """The heads, each with the local filters of its values; the routing sees the fewer of them."""
-        made = (Axis("qkv", unit=self.head_dim, repeats=3), Axis("local", unit=self.head_dim))
-        return {"heads": Group(made, Axis("proj.weight", 1, unit=self.head_dim))}
+        """The heads; the routing sees the fewer of them."""
+        return {"heads": self.project.group("project")}
 
-    def _attend(self, qkv_BRTC: Tensor, real_RT: Tensor | None) -> Tensor:
-        batch, regions, tokens, _ = qkv_BRTC.shape
-        routed = self.top_regions < regions
-        groups = regions if routed else 1
-        split = qkv_BRTC.reshape(batch, groups, -1, 3, self.heads, self.head_dim).permute(3, 0, 1, 4, 2, 5)
-        q, k, v = split.unbind(0)
-        padding = None if real_RT is None else (1 - real_RT) * _MASKED
-        if routed:
-            top_BRK = self._route(qkv_BRTC, real_RT)
-            k, v = _gather(k, top_BRK), _gather(v, top_BRK)
-            padding = None if padding is None else padding[top_BRK]
-        if padding is not None:
-            padding = padding.reshape(-1, groups, 1, 1, k.shape[-2])
-        y_BRTHD = self._weigh(q, k, v, padding).transpose(2, 3).clone(memory_format=torch.contiguous_format)
-        return y_BRTHD.reshape(batch, regions, tokens, -1)
+    def macs(self, size: tuple[int, ...]) -> int:
+        """Multiply-adds for a map of ``size``; what queries of padding see is computed, too."""
+        window, padded = self._layout(size)
+        tokens, edge = prod(padded), prod(window)
+        regions = tokens // edge
+        shape = self.project.shape
+        routing = regions**2 * shape.heads * shape.qk_dim if self.top_regions < regions else 0
+        product = self.product.macs(tokens, min(self.top_regions, regions) * edge)
+        return self.project.macs(prod(size)) + routing + product
 
-    def _route(self, qkv_BRTC: Tensor, real_RT: Tensor | None) -> Tensor:
+    def weights(self) -> int:
+        """Number of parameters."""
+        return self.project.weights() + self.product.weights()
+
+    def reach(self) -> None:
+        """Any region may read any other."""
+
+    def _layout(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Edges of a region on a map of ``size``, and the size it is padded to."""
+        window = tuple(-(-length // min(count, length)) for count, length in zip(self.regions, size, strict=True))
+        return window, tuple(length + -length % edge for length, edge in zip(size, window, strict=True))
+
+    def _attend(self, q_BRHTD: Tensor, k_BRHTD: Tensor, v_BRHTD: Tensor, *, real_RT: Tensor | None) -> Tensor:
+        """(B, R, H, T, D): what the positions of every region see."""
+        batch, regions, heads, tokens, _ = q_BRHTD.shape
+        q, k, v = q_BRHTD, k_BRHTD, v_BRHTD
+        bias = None if real_RT is None else (1 - real_RT) * MASKED
+        if self.top_regions >= regions:
+            q, k, v = (part.transpose(1, 2).flatten(2, 3) for part in (q, k, v))
+            bias = None if bias is None else bias.reshape(1, 1, 1, -1)
+            return self.product(q, k, v, bias).unflatten(2, (regions, tokens)).transpose(1, 2)
+        top_BRK = self._route(q, k, real_RT)
+        k, v = _gather(k, top_BRK), _gather(v, top_BRK)
+        bias = None if bias is None else bias[top_BRK].reshape(-1, 1, 1, k.shape[-2])
+        y = self.product(*(part.flatten(0, 1) for part in (q, k, v)), bias)
+        return y.reshape(batch, regions, heads, tokens, -1)
+
+    def _route(self, q_BRHTD: Tensor, k_BRHTD: Tensor, real_RT: Tensor | None) -> Tensor:
         """(B, R, K): the regions that each region reads, by the products of mean queries and keys.
 
         Equal regions are taken in order: every further one counts as worse by a millionth of the best product.
         """
-        inner = self.heads * self.head_dim
-        with torch.no_grad(), without_autocast(qkv_BRTC.device):
-            mean_BRC = qkv_BRTC[..., : 2 * inner].float().mean(dim=2)
-            if real_RT is not None:
-                mean_BRC = mean_BRC / real_RT.float().mean(dim=1).unsqueeze(-1)
-            affinity_BRR = mean_BRC[..., :inner] @ mean_BRC[..., inner:].transpose(1, 2)
+        with torch.no_grad(), without_autocast(q_BRHTD.device):
+            q_BRC, k_BRC = (_region_means(part, real_RT) for part in (q_BRHTD, k_BRHTD))
+            affinity_BRR = q_BRC @ k_BRC.transpose(1, 2)
             step_BR1 = 1e-6 * affinity_BRR.abs().amax(dim=-1, keepdim=True).clamp_min(1e-6)
-            order_R = torch.arange(qkv_BRTC.shape[1], dtype=torch.float32, device=qkv_BRTC.device)
+            order_R = torch.arange(q_BRC.shape[1], dtype=affinity_BRR.dtype, device=q_BRC.device)
             return (affinity_BRR - step_BR1 * order_R).topk(self.top_regions, dim=-1).indices
 
-    def _weigh(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, R, H, T, D): values weighted by the softmax over the best offered keys of every query."""
-        offered = k.shape[-2]
-        keep = min(offered, max(offered // self.select, self.least))
-        if keep == offered:
-            mask = None if padding is None else padding.flatten(0, 1).to(q.dtype)
-            y = F.scaled_dot_product_attention(
-                q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=mask, scale=self.scale
-            )
-            return y.reshape(q.shape)
-        scores = (q * self.scale) @ k.transpose(-1, -2)
-        if padding is not None:
-            scores = scores + padding.to(scores.dtype)
-        last_kept = scores.detach().topk(keep, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
-        scores = scores + (scores < last_kept).to(scores.dtype) * _MASKED
-        return scores.softmax(dim=-1).to(v.dtype) @ v
+
+def _region_means(x_BRHTD: Tensor, real_RT: Tensor | None) -> Tensor:
+    """(B, R, C) in float32 at least: means over the positions that are none of padding, where there are zeros."""
+    mean_BRC = x_BRHTD.mean(dim=3, dtype=torch.promote_types(x_BRHTD.dtype, torch.float32)).flatten(2)
+    return mean_BRC if real_RT is None else mean_BRC / real_RT.to(mean_BRC.dtype).mean(dim=1).unsqueeze(-1)
 
 
 def _gather(k_BRHTD: Tensor, top_BRK: Tensor) -> Tensor:

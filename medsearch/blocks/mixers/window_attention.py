@@ -9,26 +9,16 @@ Shapes: B batch, C channels, S spatial axes, G windows, T tokens of a window, H 
 
 from __future__ import annotations
 
-from math import prod
+from math import lcm, prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
+from medsearch.blocks.attention import MASKED, OffsetTable, Projections, SoftmaxProduct, attention_heads, one_of
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import (
-    crop_to,
-    head_shape,
-    join_blocks,
-    pad_to_multiple,
-    split_blocks,
-    to_first,
-    to_last,
-    whole_number,
-)
-
-_MASKED = -1e4  # finite, so that rows of padding stay finite; representable in half precision
+from medsearch.blocks.nd import crop_to, pad_to_multiple, per_axis, split_blocks, to_first, to_last
+from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("window_attention")
@@ -38,81 +28,148 @@ class WindowAttention(nn.Module):
     Args:
         dim: channels C, kept.
         dims: spatial axes, 2 or 3.
-        window: edge of a window in positions; an axis of the map that is shorter is one window.
-        shift: how far windows are moved along every longer axis; Swin alternates 0 and window // 2.
+        window: edge of a window in positions, or one per axis like ``"4x7x7"``; an axis of the map that is shorter is
+            one window.
+        shift: how far windows are moved along every longer axis, or one per axis; Swin alternates 0 and window // 2.
+        position: ``"table"`` adds a learned bias per offset and head to the scores, ``"none"`` nothing.
         heads: number of heads; None gives as many of ``head_dim`` as fit in C.
-        head_dim: width of a head.
+        head_dim: width of a head; None gives 32, or C / heads where ``heads`` is given.
+        qk_dim: width of a head's queries and keys; None gives them ``head_dim``.
+        bias: whether queries, keys and values have a bias.
+        scale: ``"head"`` divides scores by the root of the width of a head's queries, ``"full"`` by that of C.
+        select: a query keeps one in ``select`` of its window's positions (padding counted); 1 keeps all.
+        least: fewest positions kept.
+        differential: the difference of two maps of half the width each, as in Differential Transformer.
+        lambda_init: starting weight of the subtracted map, at least 0 and below 1.
+        gate: multiply the result by the SiLU of a projection of the normed input.
+        local: edge of a depthwise window on the values, added to the result; odd, 0 for none.
 
-    Cost, with inner = heads * head_dim: (4 * C + 2 * window^dims) * inner multiply-adds per (padded) position.
+    Cost, with inner = heads * head_dim: (4 * C + 2 * window^dims) * inner multiply-adds per position, padded ones
+    included in all but the projection out; a gate adds C * inner, a local filter local^dims * inner.
     """
 
     FAMILY = "window_attention"
     NORM = "layer"
 
     def __init__(
-        self, dim: int, *, dims: int, window: int = 7, shift: int = 0, heads: int | None = None, head_dim: int = 32
+        self,
+        dim: int,
+        *,
+        dims: int,
+        window: int | str = 7,
+        shift: int | str = 0,
+        position: str = "table",
+        heads: int | None = None,
+        head_dim: int | None = None,
+        qk_dim: int | None = None,
+        bias: bool = True,
+        scale: str = "head",
+        select: int = 1,
+        least: int = 8,
+        differential: bool = False,
+        lambda_init: float = 0.5,
+        gate: bool = False,
+        local: int = 0,
     ) -> None:
         super().__init__()
-        self.window = whole_number("window_attention", "window", window)
-        self.shift = whole_number("window_attention", "shift", shift, least=0)
-        if shift >= window:
-            raise ValueError(f"window_attention: shift must be below window {window}, got {shift}; try {window // 2}")
-        self.heads, self.head_dim = head_shape("window_attention", dim, heads, head_dim)
-        inner = self.heads * self.head_dim
-        self.norm = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * inner)
-        self.proj = nn.Linear(inner, dim)
-        self.table = nn.Parameter(torch.empty((2 * window - 1) ** dims, self.heads))
-        nn.init.normal_(self.table, std=0.02)
+        part = "window_attention"
+        self.window = per_axis(part, "window", window, dims)
+        self.shift = per_axis(part, "shift", shift, dims, least=0)
+        for step, edge in zip(self.shift, self.window, strict=True):
+            if step >= edge:
+                raise ValueError(f"{part}: shift must be below window {window}, got {shift!r}; try {edge // 2}")
+        shape = attention_heads(part, dim, heads, head_dim, qk_dim, differential=differential)
+        self.project = Projections(part, dim, shape, dims=dims, bias=bias, gate=gate, local=local)
+        self.product = SoftmaxProduct(
+            part,
+            dim,
+            shape,
+            scale=scale,
+            select=select,
+            least=least,
+            differential=differential,
+            lambda_init=lambda_init,
+        )
+        table = one_of(part, "position", position, ("table", "none")) == "table"
+        self.position = OffsetTable(self.window, shape.heads) if table else None
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         size = tuple(int(length) for length in x_BCS.shape[2:])
-        window = tuple(min(self.window, length) for length in size)
-        shift = tuple(self.shift if length > self.window else 0 for length in size)
-        x_BSC = _rolled(pad_to_multiple(self.norm(to_last(x_BCS)), window), shift)
-        padded = tuple(x_BSC.shape[1:-1])
-        y_BGTC = self._attend(self.qkv(split_blocks(x_BSC, window)), self._bias(size, window, shift))
-        y_BSC = join_blocks(self.proj(y_BGTC), window, padded)
-        return to_first(crop_to(_rolled(y_BSC, tuple(-step for step in shift)), size))
+        window, shift, padded = self._layout(size)
+        x_BSC = self.project.norm(to_last(x_BCS))
+        q, k, v = self.project(split_blocks(_rolled(pad_to_multiple(x_BSC, window), shift), window))
+        mixed = [self.product.grouped(q, k, v, self._bias(size, window, shift))]
+        mixed += [] if self.project.local is None else [v.transpose(2, 3)]
+        back = tuple(-step for step in shift)
+        maps = [crop_to(_rolled(_joined(part, window, padded), back), size) for part in mixed]
+        return to_first(self.project.leave(maps[0], x_BSC, maps[-1]))
 
     def groups(self) -> dict[str, Group]:
         """The heads, each with its column of the bias table."""
-        made = (Axis("qkv", unit=self.head_dim, repeats=3), Axis("table", 1))
-        return {"heads": Group(made, Axis("proj.weight", 1, unit=self.head_dim))}
+        table = () if self.position is None else (Axis("position.table", 1),)
+        return {"heads": self.project.group("project", *table)}
 
-    def _bias(self, size: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
-        """(1, H, T, T) where all windows are alike, else (1, G * H, T, T) with the mask of every window added."""
-        tokens = prod(window)
-        bias_1HTT = self._offset_bias(window).reshape(1, self.heads, tokens, tokens)
+    def macs(self, size: tuple[int, ...]) -> int:
+        """Multiply-adds for a map of ``size``; queries, keys, values and maps of padding are computed too."""
+        window, _, padded = self._layout(size)
+        tokens = prod(padded)
+        projected = self.project.macs(prod(size), queries=tokens, keys=tokens)
+        return projected + self.product.macs(tokens, prod(window))
+
+    def keys_per_query(self, size: tuple[int, ...]) -> int:
+        """How many positions a query reads on a map of ``size``."""
+        return self.product.kept(prod(self._layout(size)[0]))
+
+    def weights(self) -> int:
+        """Number of parameters."""
+        table = 0 if self.position is None else self.position.weights()
+        return self.project.weights() + self.product.weights() + table
+
+    def reach(self) -> Reach:
+        """To the far side of a window; what moves by whole windows is treated alike."""
+        local = 0 if self.project.local is None else self.project.local.kernel_size[0] // 2
+        return Reach(max(*self.window, local + 1) - 1, lcm(*self.window))
+
+    def mirrored(self, axis: int) -> dict[str, Tensor] | None:
+        """None where shifted, as few sizes leave the same part of a window over at both ends."""
+        return None if self.shift[axis] else {}
+
+    def _layout(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Window and shift on a map of ``size``, and the size it is padded to."""
+        window = tuple(min(edge, length) for edge, length in zip(self.window, size, strict=True))
+        shift = tuple(
+            step if length > edge else 0 for step, edge, length in zip(self.shift, self.window, size, strict=True)
+        )
+        return window, shift, tuple(length + -length % edge for length, edge in zip(size, window, strict=True))
+
+    def _bias(self, size: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor | None:
+        """What is added to scores: (1, H, T, T) where all windows are alike, else (G, H or 1, T, T)."""
+        bias_1HTT = None
+        if self.position is not None:
+            places = (torch.arange(edge, device=self.position.table.device) for edge in window)
+            bias_1HTT = self.position([place.unsqueeze(1) - place for place in places]).unsqueeze(0)
         if not any(shift) and not any(length % edge for length, edge in zip(size, window, strict=True)):
             return bias_1HTT
-        part_GT = _parts(size, window, shift, self.table)
-        apart_G1TT = (part_GT.unsqueeze(1) != part_GT.unsqueeze(2)).unsqueeze(1).to(bias_1HTT.dtype)
-        return (bias_1HTT + apart_G1TT * _MASKED).reshape(1, -1, tokens, tokens)
-
-    def _offset_bias(self, window: tuple[int, ...]) -> Tensor:
-        """(H, *window, *window): the table's entry for the offset between two tokens, looked up axis by axis."""
-        dims = len(window)
-        bias = self.table.reshape(*[2 * self.window - 1] * dims, self.heads)
-        for axis, edge in enumerate(window):
-            place = torch.arange(edge, device=bias.device)
-            bias = bias.index_select(axis, (place.unsqueeze(1) - place + self.window - 1).reshape(-1))
-        pairs = [edge for edge in window for _ in range(2)]
-        return bias.reshape(*pairs, self.heads).permute(2 * dims, *range(0, 2 * dims, 2), *range(1, 2 * dims, 2))
-
-    def _attend(self, qkv_BGTC: Tensor, bias: Tensor) -> Tensor:
-        batch, blocks, tokens, _ = qkv_BGTC.shape
-        split = qkv_BGTC.reshape(batch, blocks, tokens, 3, self.heads, self.head_dim).permute(3, 0, 1, 4, 2, 5)
-        q, k, v = split.reshape(3, -1, bias.shape[1], tokens, self.head_dim).unbind(0)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        y_BGTHD = y.reshape(batch, blocks, self.heads, tokens, self.head_dim).transpose(2, 3)
-        return y_BGTHD.clone(memory_format=torch.contiguous_format).reshape(batch, blocks, tokens, -1)
+        part_GT = _parts(size, window, shift, self.project.norm.weight)
+        apart_G1TT = (part_GT.unsqueeze(1) != part_GT.unsqueeze(2)).unsqueeze(1).to(part_GT.dtype) * MASKED
+        return apart_G1TT if bias_1HTT is None else bias_1HTT + apart_G1TT
 
 
 def _rolled(x_BSC: Tensor, shift: tuple[int, ...]) -> Tensor:
     """Move (B, *S, C) cyclically by ``shift`` positions towards the start of every spatial axis."""
     axes = [axis for axis, step in enumerate(shift, start=1) if step]
     return torch.roll(x_BSC, [-shift[axis - 1] for axis in axes], axes) if axes else x_BSC
+
+
+def _joined(y_BGHTD: Tensor, window: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+    """(B, *size, H * D): every window's tokens back in their places, the heads beside each other."""
+    dims = len(window)
+    grid = [length // edge for length, edge in zip(size, window, strict=True)]
+    order = [0]
+    for axis in range(dims):
+        order += [1 + axis, 2 + dims + axis]
+    y = y_BGHTD.reshape(-1, *grid, y_BGHTD.shape[2], *window, y_BGHTD.shape[-1])
+    return y.permute(*order, 1 + dims, 2 + 2 * dims).reshape(-1, *size, y.shape[1 + dims] * y.shape[-1])
 
 
 def _parts(size: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], like: Tensor) -> Tensor:

@@ -120,17 +120,36 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
 
 def stage_calls(genotype: Genotype, where: str) -> tuple[tuple[Call, ...], ...]:
     """The calls of every stage: its downsampling, then the residual branches of its blocks."""
-    stages, before = [], 0
+    stages, before, a_set = [], 0, False
     for i, stage in enumerate(genotype.stages):
         parts = []
         if stage.down is not None:
             place = f"{where}: stages[{i}].down"
             parts.append(part_call(DOWNSAMPLES, stage.down, place, before, stage.dim, dims=genotype.dims))
+            a_set = a_set or getattr(parts[-1].target, "LEAVES_A_SET", False)
         for j, block in enumerate(stage.blocks):
+            if a_set:
+                _check_takes_a_set(block, f"{where}: stages[{i}].blocks[{j}]")
             parts += _block(block, stage.dim, genotype.dims, f"{where}: stages[{i}].blocks[{j}]")
         stages.append(tuple(parts))
         before = stage.dim
     return tuple(stages)
+
+
+def _check_takes_a_set(block: Block, where: str) -> None:
+    """Refuse mixers that ask which positions are neighbours, where a downsampling has left none that are."""
+    fitting = {name: mixer.ON_SETS for name, mixer in MIXERS.items() if hasattr(mixer, "ON_SETS")}
+    for role in ("position", "mixer", "local"):
+        part = getattr(block, role)
+        if part is None:
+            continue
+        needed = fitting.get(part.name)
+        if needed is None or any(
+            dict(part.knobs).get(knob, MIXERS.knobs(part.name)[knob]) != at for knob, at in needed
+        ):
+            known = ", ".join(f"{name}({', '.join(f'{k}={v}' for k, v in needs)})" for name, needs in fitting.items())
+            problem = f"{part} needs neighbours, and token reduction before it leaves a set."
+            raise SpaceError(f"{where}.{role}", problem, f"Mixers of sets: {known}.")
 
 
 def mirrored(genotype: Genotype, stages: tuple[tuple[Call, ...], ...]) -> tuple[tuple[Call, ...], ...]:

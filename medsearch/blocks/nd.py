@@ -18,7 +18,7 @@ BATCH_NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.Batc
 
 def to_last(x_BCS: Tensor) -> Tensor:
     """(B, C, *S) -> (B, *S, C): a view that is contiguous when x is in a channels-last memory format."""
-    return x_BCS.movedim(1, -1)
+    return x_BCS.movedim(1, x_BCS.dim() - 1)
 
 
 def to_first(x_BSC: Tensor) -> Tensor:
@@ -199,7 +199,8 @@ def depthwise(filters: nn.Conv2d | nn.Conv3d, x_BCS: Tensor) -> Tensor:
 
     There oneDNN has no fast half-precision weight gradient for them: it takes longer than the rest of the network.
     """
-    if x_BCS.device.type != "cpu" or (x_BCS.ndim == 4 and filters.kernel_size[0] <= 3):
+    small = x_BCS.ndim == 4 and max(filters.kernel_size) <= 3 and max(filters.dilation) == 1
+    if x_BCS.device.type != "cpu" or small:
         return filters(x_BCS)
     with without_autocast(x_BCS.device):
         return filters(x_BCS.to(filters.weight.dtype))

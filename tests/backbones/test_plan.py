@@ -137,6 +137,28 @@ def test_a_part_is_tried_at_every_width_of_its_stage() -> None:
         check(read(text), CLASSES)
 
 
+REDUCED = """\
+name: reduced
+dims: 2
+stem: patch
+down: keep_and_fuse
+heads: {classification: classify}
+stages:
+  - {dim: 16, mixer: dwconv, channel: mlp}
+  - {dim: 16, mixer: {name: full_attention, local: 0}, channel: mlp}
+  - {dim: 24, mixer: identity, channel: mlp, down: none}
+"""
+
+
+def test_after_token_reduction_there_are_no_neighbours() -> None:
+    check(read(REDUCED), CLASSES)
+    for wrong in ("dwconv", "full_attention", "{name: full_attention, local: 0}, position: dwconv"):
+        text = REDUCED.replace("identity", wrong)
+        with pytest.raises(SpaceError, match=r"stages\[2\].blocks\[0\].*needs neighbours") as caught:
+            plan(read(text).first(), CLASSES)
+        assert "full_attention(local=0)" in caught.value.remedy
+
+
 def test_a_head_of_another_task_is_refused_with_those_that_fit() -> None:
     with pytest.raises(
         SpaceError, match=r"heads.denoising: 'classify' is not a head for denoising\.\n  Known: .*pyramid"

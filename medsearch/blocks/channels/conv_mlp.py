@@ -1,18 +1,24 @@
 """A perceptron with a depthwise convolution on its hidden channels, which also tells positions apart.
 
 Source: PVTv2 (Wang et al. 2022, arXiv:2106.13797, section 3.2) and SegFormer's Mix-FFN (Xie et al. 2021,
-arXiv:2105.15203, eq. 3): W2 GELU(DW(W1 x)).  What differs: behind convolutional mixers two BatchNorms replace the
+arXiv:2105.15203, eq. 3): W2 GELU(DW(W1 LN(x))); SegFormer3D (Perera et al. 2024, arXiv:2404.10156) has a BatchNorm
+behind the depthwise convolution, ``norm="both"``.  What differs: behind convolutional mixers two BatchNorms replace the
 leading LayerNorm.  Shapes: B batch, C channels, S spatial axes.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
+from medsearch.blocks.attention import one_of
 from medsearch.blocks.block_linear import layer_pair
+from medsearch.blocks.channels.mlp import inputs_read
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, hidden_width, odd_kernel, to_first, to_last
+from medsearch.blocks.reach import Reach
 
 
 @CHANNELS.add("conv_mlp")
@@ -25,7 +31,8 @@ class ConvMlp(nn.Module):
         ratio: hidden width as a multiple of C.
         hidden: hidden width itself; overrides ``ratio``.
         kernel: edge of the depthwise window; odd.
-        norm: ``"layer"`` before the first layer, or ``"batch"`` after the first layer and after the depthwise one.
+        norm: ``"layer"`` before the first layer, ``"batch"`` after the first layer and after the depthwise one, or
+            ``"both"``, a LayerNorm before the first and a BatchNorm after the depthwise one.
         row_block: outputs that share their inputs where both layers are pruned in blocks; None for dense layers.
         keep: share of the inputs that every row block keeps; of no effect on dense layers.
 
@@ -47,26 +54,40 @@ class ConvMlp(nn.Module):
         super().__init__()
         hidden = hidden_width("conv_mlp", dim, ratio, hidden)
         odd_kernel("conv_mlp", kernel)
-        if norm not in ("layer", "batch"):
-            raise ValueError(f"conv_mlp: norm must be 'layer' or 'batch', got {norm!r}; try 'layer'")
+        one_of("conv_mlp", "norm", norm, ("layer", "batch", "both"))
+        self.dim, self.hidden, self.window = dim, hidden, kernel**dims
         self.act = nn.GELU()
-        self.norm_first, self.dense = norm == "layer", row_block is None
+        self.norm_first, self.filter_normed, self.dense = norm != "batch", norm != "layer", row_block is None
         self.filter = CONV[dims](hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=self.norm_first)
         self.norm: nn.Module = nn.LayerNorm(dim) if self.norm_first else BATCH_NORM[dims](hidden)
-        self.filter_norm: nn.Module = nn.Identity() if self.norm_first else BATCH_NORM[dims](hidden)
+        self.filter_norm: nn.Module = BATCH_NORM[dims](hidden) if self.filter_normed else nn.Identity()
         conv = None if self.norm_first else CONV[dims]
         self.expand, self.project = layer_pair("conv_mlp", dim, hidden, conv=conv, row_block=row_block, keep=keep)
+        self.reads = inputs_read(dim, row_block, keep), inputs_read(hidden, row_block, keep)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         if not self.norm_first:
-            return self.project(self.act(self.filter_norm(depthwise(self.filter, self.norm(self.expand(x_BCS))))))
+            return self.project(self._filtered(self.norm(self.expand(x_BCS))))
         x_BSC = self.norm(to_last(x_BCS))
         if self.dense:
-            hidden_BCS = to_first(self.expand(x_BSC))
-            return to_first(self.project(to_last(self.act(depthwise(self.filter, hidden_BCS)))))
-        return self.project(self.act(depthwise(self.filter, self.expand(to_first(x_BSC)))))
+            return to_first(self.project(to_last(self._filtered(to_first(self.expand(x_BSC))))))
+        return self.project(self._filtered(self.expand(to_first(x_BSC))))
+
+    def _filtered(self, hidden_BCS: Tensor) -> Tensor:
+        return self.act(self.filter_norm(depthwise(self.filter, hidden_BCS)))
 
     def groups(self) -> dict[str, Group]:
         """The hidden channels with their filters, which no other layer sees; none where pruned in blocks."""
-        made = ("expand", "filter") if self.norm_first else ("expand", "norm", "filter", "filter_norm")
+        made = ("expand", *(() if self.norm_first else ("norm",)), "filter")
+        made += ("filter_norm",) if self.filter_normed else ()
         return {"hidden": Group(tuple(map(Axis, made)), Axis("project.weight", 1))} if self.dense else {}
+
+    def macs(self, size: tuple[int, ...]) -> int:
+        return prod(size) * (self.hidden * (self.reads[0] + self.window) + self.dim * self.reads[1])
+
+    def weights(self) -> int:
+        norm_and_biases = 3 * self.dim + 2 * self.hidden if self.norm_first else self.dim + 2 * self.hidden
+        return self.macs((1,)) + norm_and_biases + 2 * self.hidden * self.filter_normed
+
+    def reach(self) -> Reach:
+        return Reach(self.filter.kernel_size[0] // 2)

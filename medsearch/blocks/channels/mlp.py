@@ -2,18 +2,22 @@
 
 Source: the feed-forward layer of "Attention is all you need" (Vaswani et al. 2017, arXiv:1706.03762, eq. 2) with GELU,
 pre-normalised as in ViT.  What differs: behind convolutional mixers the norm is a BatchNorm after the first layer,
-where it folds at export, and the layers are 1 x 1 convolutions so that no layout change is needed.  Shapes: B, C, S
-spatial axes.
+where it folds at export, and the layers are 1 x 1 convolutions so that no layout change is needed.  Shapes: B batch, C
+channels, S spatial axes.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.block_linear import layer_pair
+from medsearch.blocks.attention import one_of
+from medsearch.blocks.block_linear import COLUMNS, layer_pair
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.nd import BATCH_NORM, CONV, hidden_width, to_first, to_last
+from medsearch.blocks.reach import Reach
 
 
 @CHANNELS.add("mlp")
@@ -25,7 +29,7 @@ class Mlp(nn.Module):
         dims: spatial axes, 2 or 3.
         ratio: hidden width as a multiple of C.
         hidden: hidden width itself; overrides ``ratio`` (a pruned layer says it this way).
-        norm: ``"layer"`` before the first layer, or ``"batch"`` after it.
+        norm: ``"layer"`` before the first layer, ``"batch"`` after it, or ``"batch_first"`` before it (MSLAU-Net).
         row_block: outputs that share their inputs where both layers are pruned in blocks; None for dense layers.
         keep: share of the inputs that every row block keeps; of no effect on dense layers.
 
@@ -45,18 +49,20 @@ class Mlp(nn.Module):
     ) -> None:
         super().__init__()
         hidden = hidden_width("mlp", dim, ratio, hidden)
-        if norm not in ("layer", "batch"):
-            raise ValueError(f"mlp: norm must be 'layer' or 'batch', got {norm!r}; try 'layer'")
+        one_of("mlp", "norm", norm, ("layer", "batch", "batch_first"))
+        self.dim, self.hidden, self.kind = dim, hidden, norm
         self.act = nn.GELU()
-        self.norm_first, self.dense = norm == "layer", row_block is None
-        self.norm: nn.Module = nn.LayerNorm(dim) if self.norm_first else BATCH_NORM[dims](hidden)
+        self.norm_first, self.dense = norm != "batch", row_block is None
+        normed = hidden if norm == "batch" else dim
+        self.norm: nn.Module = nn.LayerNorm(dim) if norm == "layer" else BATCH_NORM[dims](normed)
         conv = None if self.norm_first else CONV[dims]
         self.expand, self.project = layer_pair("mlp", dim, hidden, conv=conv, row_block=row_block, keep=keep)
+        self.reads = inputs_read(dim, row_block, keep), inputs_read(hidden, row_block, keep)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         if not self.norm_first:
             return self.project(self.act(self.norm(self.expand(x_BCS))))
-        x_BSC = self.norm(to_last(x_BCS))
+        x_BSC = self.norm(to_last(x_BCS)) if self.kind == "layer" else to_last(self.norm(x_BCS))
         if self.dense:
             return to_first(self.project(self.act(self.expand(x_BSC))))
         return self.project(self.act(self.expand(to_first(x_BSC))))
@@ -65,3 +71,18 @@ class Mlp(nn.Module):
         """The hidden channels, which no other layer sees; none where pruned in blocks."""
         made = (Axis("expand"),) if self.norm_first else (Axis("expand"), Axis("norm"))
         return {"hidden": Group(made, Axis("project.weight", 1))} if self.dense else {}
+
+    def macs(self, size: tuple[int, ...]) -> int:
+        return prod(size) * (self.hidden * self.reads[0] + self.dim * self.reads[1])
+
+    def weights(self) -> int:
+        norm_and_biases = 3 * self.dim + self.hidden if self.norm_first else self.dim + 2 * self.hidden
+        return self.macs((1,)) + norm_and_biases
+
+    def reach(self) -> Reach:
+        return Reach(0)
+
+
+def inputs_read(width: int, row_block: int | None, keep: float) -> int:
+    """How many of ``width`` inputs each output of a layer reads: all where it is dense, else whole blocks of them."""
+    return width if row_block is None else COLUMNS * max(1, round(keep * width / COLUMNS))

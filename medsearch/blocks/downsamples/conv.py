@@ -1,53 +1,105 @@
 """Downsampling by a strided convolution, in the two published forms.
 
 Source: ``conv3s2`` as in MedFormer (arXiv:2507.02488): 3 x 3, stride 2, then BatchNorm; ``conv2s2`` as in ConvNeXt
-(arXiv:2201.03545): LayerNorm, then 2 x 2, stride 2.  What differs: ``conv2s2`` zero-pads odd sizes instead of dropping
-the last row.  Shapes: B batch, C channels, S spatial axes.
+(arXiv:2201.03545): LayerNorm, then 2 x 2, stride 2; in MSLAU-Net (arXiv:2505.18823) the norm comes after.  What
+differs: ``conv2s2`` zero-pads odd sizes instead of dropping the last row.  Shapes: B batch, C channels, S spatial axes.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
-from medsearch.blocks.nd import BATCH_NORM, CONV, pad_to_multiple, to_first, to_last
+from medsearch.blocks.attention import one_of
+from medsearch.blocks.nd import pad_to_multiple, per_axis, to_first, to_last
+from medsearch.blocks.strides import map_norm, overlap_conv, patch_conv, shrunk, yes_or_no
 
 
 @DOWNSAMPLES.add("conv3s2")
 class OverlapDown(nn.Module):
-    """Halve every axis (rounding up) with an overlapping 3^D convolution and BatchNorm.
+    """Halve every axis (rounding up) with an overlapping 3^D convolution and a norm.
 
     Args:
         in_dim: channels of the finer stage.
         dim: channels of the coarser stage.
         dims: spatial axes, 2 or 3.
+        stride: positions per position of the coarser map, at most 3: a number, or one per axis as in "1x2x2".
+        norm: after the convolution: ``"batch"``, ``"layer"`` or ``"none"``.
+        bias: a convolution with biases, as in MedFormer, which a BatchNorm makes redundant.
+
+    Cost: 3^dims * in_dim * dim multiply-adds per position of the coarser map.
     """
 
-    def __init__(self, in_dim: int, dim: int, *, dims: int) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        dims: int,
+        stride: int | str = 2,
+        norm: str = "batch",
+        bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.reduce = CONV[dims](in_dim, dim, 3, stride=2, padding=1, bias=False)
-        self.norm = BATCH_NORM[dims](dim)
+        self.stride = per_axis("conv3s2", "stride", stride, dims)
+        if max(self.stride) > 3:
+            raise ValueError(f"conv3s2: stride must be at most the 3 positions of a window, got {stride!r}; try 2")
+        self.normed = one_of("conv3s2", "norm", norm, ("batch", "layer", "none")) != "none"
+        self.in_dim, self.dim, self.bias = in_dim, dim, yes_or_no("conv3s2", "bias", bias)
+        self.reduce = overlap_conv(in_dim, dim, (3,) * dims, self.stride, bias=bias)
+        self.norm = map_norm(norm, dim, dims)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         return self.norm(self.reduce(x_BCS))
 
+    def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return shrunk(size, self.stride)
+
+    def macs(self, size: tuple[int, ...]) -> int:
+        return prod(self.scale(size)) * 3 ** len(size) * self.in_dim * self.dim
+
+    def weights(self) -> int:
+        return (3 ** len(self.stride) * self.in_dim + self.bias + 2 * self.normed) * self.dim
+
 
 @DOWNSAMPLES.add("conv2s2")
 class PatchDown(nn.Module):
-    """Halve every axis (rounding up) with LayerNorm and a non-overlapping 2^D convolution.
+    """Halve every axis (rounding up) with a non-overlapping 2^D convolution and LayerNorm.
 
     Args:
         in_dim: channels of the finer stage.
         dim: channels of the coarser stage.
         dims: spatial axes, 2 or 3.
+        stride: positions per position of the coarser map, and edge of the window: a number, or one per axis as in
+            "1x2x2".
+        norm: the LayerNorm ``"before"`` the convolution (ConvNeXt, L2ViT), ``"after"`` it (MSLAU-Net, FullMLP), or
+            ``"none"``.
+
+    Cost: stride^dims * in_dim * dim multiply-adds per position of the coarser map.
     """
 
-    def __init__(self, in_dim: int, dim: int, *, dims: int) -> None:
+    def __init__(self, in_dim: int, dim: int, *, dims: int, stride: int | str = 2, norm: str = "before") -> None:
         super().__init__()
-        self.window = (2,) * dims
-        self.norm = nn.LayerNorm(in_dim)
-        self.reduce = CONV[dims](in_dim, dim, 2, stride=2)
+        self.window = per_axis("conv2s2", "stride", stride, dims)
+        one_of("conv2s2", "norm", norm, ("before", "after", "none"))
+        self.in_dim, self.dim, self.before = in_dim, dim, norm == "before"
+        self.normed = {"before": in_dim, "after": dim, "none": 0}[norm]
+        self.norm: nn.Module = nn.LayerNorm(self.normed) if self.normed else nn.Identity()
+        self.reduce = patch_conv(in_dim, dim, self.window)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
-        normed_BSC = self.norm(to_last(x_BCS))
-        return self.reduce(to_first(pad_to_multiple(normed_BSC, self.window)))
+        x_BSC = to_last(x_BCS)
+        x_BSC = pad_to_multiple(self.norm(x_BSC) if self.before else x_BSC, self.window)
+        y_BCS = self.reduce(to_first(x_BSC))
+        return y_BCS if self.before else to_first(self.norm(to_last(y_BCS)))
+
+    def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return shrunk(size, self.window)
+
+    def macs(self, size: tuple[int, ...]) -> int:
+        return prod(self.scale(size)) * prod(self.window) * self.in_dim * self.dim
+
+    def weights(self) -> int:
+        return (prod(self.window) * self.in_dim + 1) * self.dim + 2 * self.normed

@@ -2,14 +2,18 @@
 
 Source: Swin (Liu et al. 2021, arXiv:2103.14030, section 3.1): 2^D C -> LayerNorm -> out, no bias.  What differs:
 neighbours are ordered by position (last axis fastest), which is a fixed permutation of the release's order.
+Shapes: B batch, C channels, S spatial axes.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
-from medsearch.blocks.nd import pad_to_multiple, split_blocks, to_first, to_last
+from medsearch.blocks.nd import pad_to_multiple, per_axis, split_blocks, to_first, to_last
+from medsearch.blocks.strides import shrunk
 
 
 @DOWNSAMPLES.add("merge")
@@ -20,16 +24,38 @@ class PatchMerging(nn.Module):
         in_dim: channels of the finer stage.
         dim: channels of the coarser stage.
         dims: spatial axes, 2 or 3.
+        stride: neighbours that are merged per axis: a number, or one per axis as in "1x2x2".
+
+    Cost: stride^dims * in_dim * dim multiply-adds per position of the coarser map.
     """
 
-    def __init__(self, in_dim: int, dim: int, *, dims: int) -> None:
+    def __init__(self, in_dim: int, dim: int, *, dims: int, stride: int | str = 2) -> None:
         super().__init__()
-        self.window = (2,) * dims
-        self.norm = nn.LayerNorm(2**dims * in_dim)
-        self.reduce = nn.Linear(2**dims * in_dim, dim, bias=False)
+        self.window = per_axis("merge", "stride", stride, dims)
+        self.merged, self.dim = prod(self.window) * in_dim, dim
+        self.norm = nn.LayerNorm(self.merged)
+        self.reduce = nn.Linear(self.merged, dim, bias=False)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         x_BSC = pad_to_multiple(to_last(x_BCS), self.window)
-        grid = [size // 2 for size in x_BSC.shape[1:-1]]
+        grid = shrunk(x_BSC.shape[1:-1], self.window)
         merged_BSC = split_blocks(x_BSC, self.window).reshape(x_BSC.shape[0], *grid, -1)
         return to_first(self.reduce(self.norm(merged_BSC)))
+
+    def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return shrunk(size, self.window)
+
+    def macs(self, size: tuple[int, ...]) -> int:
+        return prod(self.scale(size)) * self.merged * self.dim
+
+    def weights(self) -> int:
+        return self.merged * (self.dim + 2)
+
+    def mirrored(self, axis: int) -> dict[str, Tensor]:
+        """What belongs to the neighbours of a window, in the opposite order along ``axis``."""
+        first = -len(self.window) - 1
+        tensors = {"norm.weight": self.norm.weight, "norm.bias": self.norm.bias, "reduce.weight": self.reduce.weight}
+        return {
+            name: tensor.unflatten(-1, (*self.window, -1)).flip(first + axis).flatten(first)
+            for name, tensor in tensors.items()
+        }

@@ -43,6 +43,7 @@ class FullAttention(nn.Module):
 
     FAMILY = "full_attention"
     NORM = "layer"
+    ON_SETS = (("local", 0),)
 
     def __init__(
         self,

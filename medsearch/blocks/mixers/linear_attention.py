@@ -36,7 +36,7 @@ class LinearAttention(nn.Module):
         dim: channels C, kept.
         dims: spatial axes, 2 or 3.
         heads: number of heads; None gives as many of ``head_dim`` as fit in C.
-        head_dim: width of a head.
+        head_dim: width of a head; None gives 32, or C / heads where ``heads`` is given.
         local: edge of the depthwise window on the values; odd, 0 for none.
         kernel: ``"elu1"``; ``"relu"`` (L2ViT: a sum of weights below 100 counts as 100, a learned factor per head);
             ``"efficient"`` (softmax of queries over channels and of keys over positions) or ``"swapped"`` (MSLAU-Net:
@@ -61,7 +61,7 @@ class LinearAttention(nn.Module):
         *,
         dims: int,
         heads: int | None = None,
-        head_dim: int = 32,
+        head_dim: int | None = None,
         local: int = 3,
         kernel: str = "elu1",
         gate: bool = False,
@@ -101,7 +101,8 @@ class LinearAttention(nn.Module):
         """The heads, each with its factor; of narrowed values what widens them."""
         if self.rotary:
             return {}
-        group = self.project.group("project", Axis("temperature"))
+        more = () if self.temperature is None else (Axis("temperature"),)
+        group = self.project.group("project", *more)
         widened = {"project.v": "project.v.2"} if self.narrow else {}
         made = tuple(axis._replace(name=widened.get(axis.name, axis.name)) for axis in group.made)
         return {"heads": Group(made, group.read)}
@@ -111,6 +112,10 @@ class LinearAttention(nn.Module):
         heads, head_dim, _ = self.project.shape
         product = linear_macs(self.kernel, prod(size), heads, head_dim)
         return self.project.macs(prod(size)) + product + prod(size) * self._more_per_value(0)
+
+    def keys_per_query(self, size: tuple[int, ...]) -> int:
+        """Every position of a map of ``size``, by way of one summary."""
+        return prod(size)
 
     def weights(self) -> int:
         """Number of parameters."""

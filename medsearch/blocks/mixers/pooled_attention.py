@@ -247,7 +247,7 @@ class _Dct(_Pool):
         done, total = list(size), 0
         for axis, (length, kept) in enumerate(zip(size, self.reduced(size), strict=True)):
             done[axis] = kept
-            total += prod(done) * length * self.dim if kept < length else 0
+            total += (prod(done) * self.dim + kept**2) * length if kept < length else 0
         return total
 
     def weights(self) -> int:

@@ -48,7 +48,7 @@ class RegionTopkAttention(nn.Module):
         least: fewest positions kept where that many are offered; the source keeps 8 in all stages at 224 pixels, and
             with a single one queries and keys would get no gradient.
         heads: number of heads; None gives as many of ``head_dim`` as fit in C.
-        head_dim: width of a head.
+        head_dim: width of a head; None gives 32, or C / heads where ``heads`` is given.
         qk_dim: width of a head's queries and keys; None gives them ``head_dim``.
         bias: whether queries, keys and values have a bias.
         scale: ``"full"`` divides scores by the root of C, ``"head"`` by that of the width of a head's queries.
@@ -75,7 +75,7 @@ class RegionTopkAttention(nn.Module):
         select: int = 8,
         least: int = 8,
         heads: int | None = None,
-        head_dim: int = 32,
+        head_dim: int | None = None,
         qk_dim: int | None = None,
         bias: bool = True,
         scale: str = "full",
@@ -127,6 +127,12 @@ class RegionTopkAttention(nn.Module):
         routing = regions**2 * shape.heads * shape.qk_dim if self.top_regions < regions else 0
         product = self.product.macs(tokens, min(self.top_regions, regions) * edge)
         return self.project.macs(prod(size)) + routing + product
+
+    def keys_per_query(self, size: tuple[int, ...]) -> int:
+        """How many positions a query reads on a map of ``size``, padding counted."""
+        window, padded = self._layout(size)
+        regions = prod(padded) // prod(window)
+        return self.product.kept(min(self.top_regions, regions) * prod(window))
 
     def weights(self) -> int:
         """Number of parameters."""

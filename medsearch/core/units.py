@@ -7,21 +7,25 @@ import re
 
 from medsearch.core.errors import BudgetError
 
-_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Z]*)\s*")
 
 
-def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, example: str, where: str) -> float:
+def _parse(
+    text: str, units: dict[str, float] | dict[str, int], what: str, example: str, where: str, *, least: float = 1
+) -> float:
     match = _QUANTITY.fullmatch(text)
     number, unit = (float(match[1]), match[2].lower()) if match else (math.nan, "")
     if match is None or unit not in units:
         known = ", ".join(unit for unit in units if unit)
         raise BudgetError(where, f"expected {what}, got '{text}'.", f"Write it like {example}; units: {known}.")
-    if not math.isfinite(number) or number <= 0:
+    quantity = number * units[unit]
+    if not math.isfinite(quantity) or quantity < least:
         raise BudgetError(where, f"expected {what} above zero, got '{text}'.", f"Write it like {example}.")
-    return number * units[unit]
+    return quantity
 
 
 def parse_bytes(text: str, *, where: str = "size") -> int:
@@ -31,7 +35,7 @@ def parse_bytes(text: str, *, where: str = "size") -> int:
 
 def parse_seconds(text: str, *, where: str = "time") -> float:
     """Seconds of ``20ms``, ``0.02s``, ``10m``, ``1.5h``; BudgetError for anything else."""
-    return _parse(text, _SECONDS, "a time", "20ms or 10m", where)
+    return _parse(text, _SECONDS, "a time", "20ms or 10m", where, least=1e-9)
 
 
 def parse_count(text: str, *, where: str = "count") -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,10 +60,46 @@ def calibrate(
     return {name: _left_out(*pair) for name, pair in columns.items()}
 
 
+def calibrate_file(cost: CostModel, genotypes: Sequence[Genotype], size: Callable[[Genotype], int]) -> Accuracy:
+    """Export ``genotypes`` as they are delivered and learn how many bytes a file has beside 4 for every weight.
+
+    Returns the error of whole files, each predicted from all the others.
+    """
+    graphs = [cost.graph_bytes(genotype) for genotype in genotypes]
+    weights = [4 * cost(genotype).parameters.value for genotype in genotypes]
+    files = [size(genotype) for genotype in genotypes]
+    beside = [file - known for file, known in zip(files, weights, strict=True)]
+    cost.correct(file=Correction.fit(graphs, beside))
+    predicted = [p + known for p, known in zip(_others_say(graphs, beside), weights, strict=True)]
+    return Accuracy.of(predicted, files)
+
+
 def _left_out(sums: Sequence[float], measured: Sequence[float]) -> Accuracy:
+    return Accuracy.of(_others_say(sums, measured), measured)
+
+
+def _others_say(sums: Sequence[float], measured: Sequence[float]) -> list[float]:
+    """Every value corrected by all the others."""
     predicted = []
     for i, value in enumerate(sums):
         others = [j for j in range(len(sums)) if j != i] or [i]
         fitted = Correction.fit([sums[j] for j in others], [measured[j] for j in others])
         predicted.append(fitted.factor * value)
-    return Accuracy.of(predicted, measured)
+    return predicted
+
+
+UNSEEN = 1.1
+"""Upper ratio of measured to predicted before enough has been measured."""
+
+
+def upper_ratio(ratios: Sequence[float], *, cover: float = 0.95) -> float:
+    """A factor on a prediction that the next measurement stays below with probability ``cover``.
+
+    The smallest of ``ratios`` (measured to predicted) with at least ``cover`` of the n + 1 places below or at it, as in
+    split conformal prediction (Lei et al. 2018, arXiv:1604.04173, theorem 2); :data:`UNSEEN` or the largest ratio,
+    whichever is larger, where there are too few for that.
+    """
+    rank = math.ceil(cover * (len(ratios) + 1))
+    if rank > len(ratios):
+        return max([UNSEEN, *ratios])
+    return sorted(ratios)[rank - 1]

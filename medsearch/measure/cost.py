@@ -8,7 +8,6 @@ parts, and what the allocator adds.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from medsearch.backbones import Call, Interface, plan
+from medsearch.backbones import Call, Interface, Plan, plan
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.budget import Costs
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.latency import latency
-from medsearch.measure.memory import Footprint, footprint, run_part, training_peak
+from medsearch.measure.memory import inference_peak, training_peak
+from medsearch.measure.step import Loss, StepMemory
+from medsearch.measure.trace import run_part
+from medsearch.measure.workspace import Workspaces
 from medsearch.spaces import Genotype
 
 Shape = tuple[int, ...]
@@ -32,6 +34,7 @@ _Map = tuple[Shape, torch.dtype]
 
 OVERHEAD = "an empty call"
 CHAIN = 4
+GRAPH_BYTES = 4000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,6 @@ class Correction:
 class _Part:
     parameters: int
     macs: int
-    footprint: Footprint
     output: _Map
 
 
@@ -87,14 +89,30 @@ class CostModel:
         interface: task, channels and outputs.
         conditions: image size, batch, precision, threads.
         profile: the device's latencies; parts that are not in it are measured when they are first met.
+        loss: of training; without it, what it takes is not part of the memory.
+        inference: whether memory at inference is wanted too, which is traced for itself where training is in bf16.
     """
 
-    def __init__(self, interface: Interface, conditions: Conditions, profile: Profile) -> None:
+    def __init__(
+        self,
+        interface: Interface,
+        conditions: Conditions,
+        profile: Profile,
+        *,
+        loss: Loss | None = None,
+        inference: bool = False,
+    ) -> None:
         self.interface, self.conditions, self.profile = interface, conditions, profile
+        other = 3 if conditions.batch == 2 else 2  # batch norms of a single value have no batch 1
+        batches = (other if inference else conditions.batch, conditions.batch)
+        self.steps = StepMemory(interface, conditions.size, batches=batches, loss=loss, workspaces=Workspaces())
+        self.inference = inference
         self.memory_correction = Correction()
         self.latency_correction = Correction()
-        self._parts: dict[tuple[str, tuple[_Map, ...]], _Part] = {}
+        self.file_correction = Correction(spread=1.0)
+        self._parts: dict[tuple[Call, tuple[_Map, ...]], _Part] = {}
         self._costs: dict[Genotype, Costs] = {}
+        self._names: dict[tuple[Call, tuple[Shape, ...]], str] = {}
 
     def __call__(self, genotype: Genotype) -> Costs:
         """The predicted costs of ``genotype``."""
@@ -102,31 +120,52 @@ class CostModel:
             self._costs[genotype] = self._predict(genotype)
         return self._costs[genotype]
 
-    def correct(self, *, memory: Correction | None = None, latency: Correction | None = None) -> None:
+    def correct(
+        self,
+        *,
+        memory: Correction | None = None,
+        latency: Correction | None = None,
+        file: Correction | None = None,
+    ) -> None:
         """Take over what whole networks have shown."""
+        self.file_correction = file or self.file_correction
         self.memory_correction = memory or self.memory_correction
         self.latency_correction = latency or self.latency_correction
         self._costs.clear()
 
     def sums(self, genotype: Genotype) -> tuple[float, float]:
         """Memory (bytes) and latency (ms) as the plain sums over parts, before any correction."""
-        walk = list(self._walk(genotype))
+        planned = plan(genotype, self.interface)
+        return self._memory(planned), self._latency(list(self._walk(planned)))
+
+    def _latency(self, walk: list[tuple[Call, tuple[_Map, ...], _Part, bool]]) -> float:
         parts = sum(self._milliseconds(call, tuple(shape for shape, _ in maps), part) for call, maps, part, _ in walk)
-        return self._memory(walk), parts + self._overhead()
+        return parts + self._overhead()
 
     def _predict(self, genotype: Genotype) -> Costs:
-        walk = list(self._walk(genotype))
-        memory, milliseconds = self.sums(genotype)
+        planned = plan(genotype, self.interface)
+        walk = list(self._walk(planned))
+        memory, milliseconds = self._memory(planned), self._latency(walk)
+        parameters = sum(part.parameters for _, _, part, _ in walk)
         return Costs(
-            parameters=Estimate.exact(sum(part.parameters for _, _, part, _ in walk), "parameters"),
+            parameters=Estimate.exact(parameters, "parameters"),
             macs=Estimate.exact(sum(part.macs for _, _, part, _ in walk), "MAC"),
             memory=self.memory_correction.apply(memory, "bytes"),
             latency=self.latency_correction.apply(milliseconds, "ms"),
+            inference=self._inference(planned) if self.inference else None,
+            file=self.file_correction.apply(GRAPH_BYTES * len(walk), "bytes").plus(4 * parameters),
         )
 
-    def _walk(self, genotype: Genotype) -> Iterator[tuple[Call, tuple[_Map, ...], _Part, bool]]:
+    def graph_bytes(self, genotype: Genotype) -> float:
+        """Bytes of an ONNX file beside its weights, before any correction: so many for every part."""
+        return GRAPH_BYTES * (2 + sum(map(len, plan(genotype, self.interface).stages)))
+
+    def _inference(self, planned: Plan) -> Estimate:
+        chain = self.steps.chain(planned, batch=1, precision="fp32")
+        return self.memory_correction.apply(inference_peak(chain), "bytes")
+
+    def _walk(self, planned: Plan) -> Iterator[tuple[Call, tuple[_Map, ...], _Part, bool]]:
         """Every part, the maps (C, *S) it is given and whether the head reads its output, in order of the data."""
-        planned = plan(genotype, self.interface)
         image: _Map = ((self.interface.channels, *self.conditions.size), torch.float32)
         part = self._part(planned.stem, (image,))
         features: list[_Map] = []
@@ -140,30 +179,22 @@ class CostModel:
         seen = (*features, image)
         yield planned.head, seen, self._part(planned.head, seen), False
 
-    def _memory(self, walk: list[tuple[Call, tuple[_Map, ...], _Part, bool]]) -> float:
-        image_bytes = 4 * self.interface.channels * math.prod(self.conditions.size) * self.conditions.batch
-        ends = [i for i, (_, _, _, is_end) in enumerate(walk) if is_end]
-        return training_peak([part.footprint for _, _, part, _ in walk], batch_bytes=image_bytes, stage_ends=ends)
+    def _memory(self, planned: Plan) -> float:
+        batch, precision = self.conditions.batch, self.conditions.precision
+        return training_peak(self.steps.chain(planned, batch=batch, precision=precision))
 
     def _part(self, call: Call, maps: tuple[_Map, ...]) -> _Part:
-        key = (call.source(), maps)
+        key = (call, maps)
         if key not in self._parts:
             with torch.device("meta"):
                 module = call.make().eval()
                 inputs = [torch.empty(1, *shape) for shape, _ in maps]
                 with FlopCounterMode(display=False) as counter, torch.no_grad():
                     output = run_part(module, inputs)
-            taken = footprint(
-                call.make,
-                [(self.conditions.batch, *shape) for shape, _ in maps],
-                precision=self.conditions.precision,
-                dtypes=[dtype for _, dtype in maps],
-            )
             self._parts[key] = _Part(
                 parameters=sum(p.numel() for p in module.parameters()),
                 macs=counter.get_total_flops() // 2,
-                footprint=taken,
-                output=(tuple(output.shape[1:]), taken.dtype),
+                output=(tuple(output.shape[1:]), torch.float32),
             )
         return self._parts[key]
 
@@ -180,7 +211,7 @@ class CostModel:
         A part that keeps the shape is timed as a chain of ``CHAIN``, so that what happens at the ends of a file (layout
         changes, copies) weighs as little as it does in a network.
         """
-        key = f"{' '.join(call.source().split())} @ {' '.join('x'.join(map(str, shape)) for shape in shapes)}"
+        key = self._names.get((call, shapes)) or self._names.setdefault((call, shapes), _name(call, shapes))
         if key not in self.profile.parts:
             chain = CHAIN if shapes == (part.output[0],) else 1
             inputs = [torch.rand(1, *shape) for shape in shapes]
@@ -189,3 +220,8 @@ class CostModel:
             timed = latency(onnx, threads=self.conditions.threads, seconds=0.08)
             self.profile.parts[key] = max(0.0, timed.quartile_low_ms - self._overhead()) / chain
         return self.profile.parts[key]
+
+
+def _name(call: Call, shapes: tuple[Shape, ...]) -> str:
+    """What a part at these sizes is called in a profile."""
+    return f"{' '.join(call.source().split())} @ {' '.join('x'.join(map(str, shape)) for shape in shapes)}"

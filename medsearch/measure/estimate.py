@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,10 @@ class Estimate:
     def exact(cls, value: float, unit: str, how: str = "analytic") -> Estimate:
         """A number without doubt."""
         return cls(value=value, low=value, high=value, unit=unit, how=how)
+
+    def plus(self, known: float) -> Estimate:
+        """The same quantity with a known amount added."""
+        return replace(self, value=self.value + known, low=self.low + known, high=self.high + known)
 
     def to_data(self) -> dict[str, float | str]:
         """Plain data for JSON."""

@@ -1,235 +1,181 @@
-"""Peak memory of one training step: traced part by part without doing the arithmetic, added up, and measured for real.
+"""Peak memory of a training step and of inference: added up from parts, traced as a whole, and measured for real.
 
-A part of a network is run forwards and backwards on fake tensors, which have shapes but no contents, while every
-storage that is born and dies is counted.  What a whole step needs follows from the parts: the weights and their
-companions, what earlier parts hold for the backward pass, and the largest moment of the part at work.
+Three levels, from fast to true, with one meaning - the most bytes that live at once:
+
+* :func:`training_peak` and :func:`inference_peak` add up the footprints of parts, in microseconds.  What a whole step
+  needs follows from them: the weights and their companions, what earlier parts hold for the backward pass, and the
+  largest moment of the part at work.
+* :func:`traced_peak` runs a whole step on tensors without contents.
+* :func:`measured_peak` runs it for real, beside the allocator's own record.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import Tensor
 
-
-class StorageWatch(TorchDispatchMode):
-    """Count the bytes of the living storages that operators made: ``live`` now, ``peak`` since the last mark."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._see(tensor.untyped_storage())
-        return result
-
-    def _see(self, storage: Any) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._gone, size)
-
-    def _gone(self, size: int) -> None:
-        self.live -= size
-
-    def ignore(self, tensors: Sequence[Tensor]) -> None:
-        """Leave these tensors out of the count: they belong to somebody else."""
-        for tensor in tensors:
-            self._known.add(tensor.untyped_storage())
-
-    def mark(self) -> None:
-        """Start a new peak from what lives now."""
-        self.peak = self.live
-
-
-@dataclass(frozen=True, kw_only=True)
-class Footprint:
-    """Bytes that one part of a network takes in a training step, inputs and weights not counted.
-
-    Args:
-        weights: parameters; gradients, averages and optimizer moments are multiples of it.
-        buffers: statistics and tables that are not trained.
-        held: what stays for the backward pass, the output left out.
-        output: the output itself.
-        keeps_input: whether the backward pass needs the input as it is.
-        forward: the largest moment of the forward pass.
-        backward: the largest moment of the backward pass, what is held and all gradients included.
-        infer: the largest moment of a forward pass without gradients.
-        dtype: of the output, which the next part is given.
-    """
-
-    weights: int
-    buffers: int
-    held: int
-    output: int
-    keeps_input: bool
-    forward: int
-    backward: int
-    infer: int
-    dtype: torch.dtype = torch.float32
-
-
-def footprint(
-    make: Callable[[], nn.Module],
-    shapes: Sequence[tuple[int, ...]],
-    *,
-    precision: str,
-    dtypes: Sequence[torch.dtype] | None = None,
-) -> Footprint:
-    """Trace one part on inputs of these shapes (B, C, *S); several are the stage features and the image of a head.
-
-    Args:
-        make: builds the module.
-        shapes: of the inputs, batch included.
-        precision: ``"fp32"`` or ``"bf16"`` (autocast).
-        dtypes: of the inputs; float32 where they are not given.
-    """
-    with torch.device("meta"):
-        module = make().train()
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        module.to_empty(device="cpu")
-        layout = torch.channels_last if len(shapes[0]) == 4 else torch.channels_last_3d
-        inputs = [
-            torch.empty(shape, dtype=dtype).to(memory_format=layout).requires_grad_()
-            for shape, dtype in zip(shapes, dtypes or [torch.float32] * len(shapes), strict=True)
-        ]
-        weights = [*module.parameters(), *module.buffers()]
-        with (
-            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
-            torch.no_grad(),
-            StorageWatch() as watch,
-        ):
-            watch.ignore([*inputs, *weights])
-            run_part(module, inputs)
-            infer = watch.peak
-        keeps_input, kept_output = _kept(module, inputs, precision)
-        with StorageWatch() as watch:
-            watch.ignore([*inputs, *weights])
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                output = run_part(module, inputs)
-            forward, with_output = watch.peak, watch.live
-            size, dtype_out = output.untyped_storage().nbytes(), output.dtype
-            watch.mark()
-            output.backward(torch.empty_like(output))
-            backward = watch.peak
-    parameters = sum(p.numel() * p.element_size() for p in module.parameters())
-    buffers = sum(b.numel() * b.element_size() for b in module.buffers())
-    return Footprint(
-        weights=parameters,
-        buffers=buffers,
-        held=with_output if kept_output else with_output - size,
-        output=0 if kept_output else size,
-        keeps_input=keeps_input,
-        forward=forward,
-        backward=backward,
-        infer=infer,
-        dtype=dtype_out,
-    )
-
-
-def run_part(module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
-    """Run a part on one input, or a head on stage features and image."""
-    return module(inputs[0]) if len(inputs) == 1 else module(list(inputs[:-1]), inputs[-1])
-
-
-def _kept(module: nn.Module, inputs: Sequence[Tensor], precision: str) -> tuple[bool, bool]:
-    """Whether the backward pass needs the first input and the output as they are.
-
-    Found in a forward pass of its own: hooks on saved tensors delay their release, which a peak would show.
-    """
-    saved: list[Any] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        saved.append(tensor.untyped_storage())
-        return tensor
-
-    with (
-        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-    ):
-        output = run_part(module, inputs)
-    needed = (inputs[0].untyped_storage(), output.untyped_storage())
-    return any(storage is needed[0] for storage in saved), any(storage is needed[1] for storage in saved)
-
+from medsearch.measure.trace import Footprint, StorageWatch
+from medsearch.measure.workspace import Workspaces, allocated_peak
 
 COPIES = 4
 """Weights during a step: the model's, the averaged model's, and the two moments of AdamW; the gradient comes on top."""
 
 
-def training_peak(parts: Sequence[Footprint], *, batch_bytes: int, stage_ends: Sequence[int] = ()) -> int:
-    """Peak bytes of one training step of a network made of ``parts`` in this order, the head last.
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """The parts of a network in the order of the data, with what its step takes beside them.
 
     Args:
-        parts: footprints of stem, blocks, downsamplings and head.
-        batch_bytes: bytes of one batch of standardised images in fp32.
-        stage_ends: indices of the parts whose output the head reads, which therefore live until the head is done.
+        parts: footprints of what comes before the stem, stem, blocks, downsamplings, head, and what follows the head,
+            the loss last.
+        stem, head: which parts are these.
+        reads: the parts whose outputs the head is given, in the order of its inputs.
+        batch_bytes: of the batch: images, the copy of them that is trained on, and targets.
+        constant: what the device takes for itself, whatever the network.
     """
+
+    parts: tuple[Footprint, ...]
+    stem: int
+    head: int
+    reads: tuple[int, ...]
+    batch_bytes: int
+    constant: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The largest moment of a training step.
+
+    Args:
+        bytes: that live then.
+        resident: of them, from step to step: weights, their average, moments, buffers, the batch.
+        moment: ``"forward"``, ``"backward"`` or ``"update"``.
+        part: at work then, the last one during the update.
+        held: bytes that each part keeps for the backward pass at that moment.
+    """
+
+    bytes: int
+    resident: int
+    moment: str
+    part: int
+    held: tuple[int, ...]
+
+
+def training_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = False) -> int:
+    """Peak bytes of one training step.
+
+    Args:
+        chain: the network.
+        checkpointing: whether blocks and downsamplings keep their input alone, and are run again in the backward pass.
+        accumulate: whether the gradients of an earlier part of the batch are there already.
+    """
+    return find_peak(chain, checkpointing=checkpointing, accumulate=accumulate).bytes
+
+
+def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = False) -> Peak:
+    """The peak of :func:`training_peak`, with where in the step it is and what lives then."""
+    parts, head = chain.parts, chain.head
+    if checkpointing:
+        parts = tuple(_again(part) if chain.stem < i < head else part for i, part in enumerate(parts))
     weights = sum(part.weights for part in parts)
-    resident = COPIES * weights + 2 * sum(part.buffers for part in parts) + 2 * batch_bytes
-    before = []
-    alive = resident
+    resident = chain.constant + chain.batch_bytes + COPIES * weights
+    resident += sum(2 * part.buffers + part.counters for part in parts)
+    given = resident + (weights if accumulate else 0)
+    kept, left = _outputs_kept(parts, head)
+    by_head = {i: left[i] for i, keeps in zip(chain.reads, parts[head].keeps, strict=True) if keeps}
+    waiting = dict(zip(chain.reads, parts[head].gradients, strict=True))
+
+    moments = [(resident + weights, "update", len(parts) - 1)]
+    alive, features = given, 0
     for i, part in enumerate(parts):
-        before.append(alive)
-        needed = i in stage_ends or (i + 1 < len(parts) and parts[i + 1].keeps_input)
-        alive += part.held + (part.output if needed else 0)
-    forward = max(
-        start + part.forward + (parts[i - 1].output if i and not parts[i].keeps_input else 0)
-        for i, (start, part) in enumerate(zip(before, parts, strict=True))
-    )
+        if i == head + 1:
+            features = sum(by_head.values())
+        given_now = left[i - 1] if i and not (i <= head and i - 1 in chain.reads) else 0
+        moments.append((alive + features + given_now + part.forward, "forward", i))
+        alive += part.held + part.cached + kept[i]
+        features += left[i] if i in chain.reads else 0
+
+    start = [given]
+    for part, output in zip(parts, kept, strict=True):
+        start.append(start[-1] + part.held + output)
     gradients = 0
-    backward = 0
-    for start, part in zip(reversed(before), reversed(parts), strict=True):
-        backward = max(backward, start + part.backward + gradients)
-        gradients += part.weights
-    return max(forward, backward, resident + weights)
+    for i in range(len(parts) - 1, -1, -1):
+        pending = sum(by_head.values()) if i >= head else sum(size for j, size in waiting.items() if j < i)
+        moments.append((start[i] + pending + parts[i].backward + gradients, "backward", i))
+        gradients += 0 if accumulate else parts[i].weights
+    peak, moment, at = max(moments)
+    reached = 0 if moment == "update" else at
+    held = tuple(
+        part.held + output if i < reached else 0 for i, (part, output) in enumerate(zip(parts, kept, strict=True))
+    )
+    return Peak(bytes=peak, resident=resident, moment=moment, part=at, held=held)
 
 
-def inference_peak(parts: Sequence[Footprint], *, batch_bytes: int, stage_ends: Sequence[int] = ()) -> int:
+def _outputs_kept(parts: Sequence[Footprint], head: int) -> tuple[list[int], list[int]]:
+    """Bytes of every output that it or the next part keeps for the backward pass, and of those that neither does."""
+    kept = [part.output if part.keeps_output else 0 for part in parts]
+    for i, part in enumerate(parts[1:], start=1):
+        if i != head and part.keeps[0]:
+            kept[i - 1] = parts[i - 1].output
+    return kept, [part.output - size for part, size in zip(parts, kept, strict=True)]
+
+
+def _again(part: Footprint) -> Footprint:
+    """A part that keeps its input alone: its forward pass is made again while the gradient of its output waits."""
+    backward = max(part.forward + part.output, part.backward + (0 if part.keeps_output else part.output))
+    return replace(part, held=0, cached=0, keeps_output=False, keeps=(True,), backward=backward)
+
+
+def inference_peak(chain: Chain) -> int:
     """Peak bytes of one forward pass without gradients, weights included."""
-    alive = sum(part.weights + part.buffers for part in parts) + 2 * batch_bytes
+    parts, head = chain.parts[: chain.head + 1], chain.head
+    alive = chain.constant + chain.batch_bytes + sum(part.weights + part.buffers for part in parts)
+    first = min((i for i in chain.reads if i >= chain.stem), default=head)
     peak = alive
     previous = 0
     for i, part in enumerate(parts):
-        peak = max(peak, alive + previous + part.infer)
-        previous = part.output
-        if i in stage_ends:
-            alive, previous = alive + part.output, 0
+        stem = parts[chain.stem].output if chain.stem + 1 < i <= first and chain.stem not in chain.reads else 0
+        peak = max(peak, alive + previous + stem + part.infer)
+        alive, previous = (alive + part.output, 0) if i in chain.reads else (alive, part.output)
     return peak
+
+
+def traced_peak(
+    step: Callable[[], object],
+    resident: Callable[[], Sequence[Tensor]],
+    *,
+    workspaces: Workspaces | None = None,
+    round_to: int = 1,
+) -> int:
+    """Peak bytes of a whole ``step`` on fake tensors, on top of what lives from step to step.
+
+    To be called inside :func:`~medsearch.measure.trace.fake`; the step is run twice, because the first one makes the
+    optimizer's moments.
+    """
+    with StorageWatch():
+        step()
+    kept = list(resident())
+    with StorageWatch(round_to=round_to, workspaces=workspaces) as watch:
+        watch.ignore(kept)
+        step()
+    return watch.peak + storage_bytes(kept, round_to=round_to)
 
 
 def measured_peak(step: Callable[[], object], resident: Sequence[Tensor], device: torch.device) -> int:
     """Peak bytes while ``step`` runs: what the allocator handed out, on top of the ``resident`` tensors' storages.
 
-    On CUDA this is the allocator's own peak counter.  On the CPU it is the running sum of the profiler's record of
-    every allocation and release, so that operators' private workspaces are counted too.
+    On CUDA this is the allocator's own peak counter, which knows what is resident.
     """
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        step()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device)
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in resident}
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
-    results = profile.profiler.kineto_results
-    events = [(event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]"]
-    level = peak = 0
-    for _, change in sorted(events, key=lambda pair: pair[0]):
-        level += change
-        peak = max(peak, level)
-    return sum(storages.values()) + peak
+        before = torch.cuda.memory_allocated(device)
+        return before + allocated_peak(step, device)
+    return storage_bytes(resident) + allocated_peak(step, device)
+
+
+def storage_bytes(tensors: Sequence[Tensor], *, round_to: int = 1) -> int:
+    """Bytes of the storages behind ``tensors``, each counted once."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(-(-size // round_to) * round_to for size in storages.values())

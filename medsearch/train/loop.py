@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medsearch.backbones import Network
 from medsearch.core.errors import MedsearchError
 from medsearch.data import Dataset, Split
 from medsearch.train.augment import Augment
+from medsearch.train.checkpointing import checkpointed
 from medsearch.train.task import Task
 
 
@@ -38,6 +40,8 @@ class Recipe:
         average: decay per step of the averaged weights (raised from 0 in the first steps).
         clip: largest norm of the gradient.
         precision: ``"fp32"`` or ``"bf16"`` (autocast, weights stay fp32).
+        accumulate: pieces in which a batch goes through the network, one after the other, before the weights move.
+        checkpointing: whether blocks keep their input alone and are run again in the backward pass.
         augment: random changes of the images.
         seed: of weights, order and augmentation.
     """
@@ -50,6 +54,8 @@ class Recipe:
     average: float = 0.99
     clip: float = 1.0
     precision: str = "fp32"
+    accumulate: int = 1
+    checkpointing: bool = False
     augment: Augment = field(default_factory=Augment)
     seed: int = 0
 
@@ -123,6 +129,7 @@ class Stepper:
     ) -> None:
         self.layout = torch.channels_last if dims == 2 else torch.channels_last_3d
         self.model = _channels_last(model, dims).train()
+        self.runs = _checkpointed(self.model) if recipe.checkpointing else self.model
         self.averaged = copy.deepcopy(model).requires_grad_(False)
         self.task, self.recipe, self.teacher = task, recipe, teacher
         self.device = next(model.parameters()).device
@@ -134,17 +141,32 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         changed, wanted = self.recipe.augment(torch.from_numpy(images).float(), as_target(targets, images), rng)
+        return self.learn(changed, wanted)
+
+    def learn(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Learn from one batch as it is, and return its loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(changed.to(self.device, memory_format=self.layout), wanted.to(self.device))
-        loss.backward()
+        loss = self._gradients(images, targets)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.steps += 1
         _follow(self.averaged, self.model, min(self.recipe.average, self.steps / (self.steps + 10)))
-        return loss.detach()
+        return loss
+
+    def _gradients(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Add up the gradients of the batch's pieces, weighted by their images; returns the mean loss."""
+        pieces = min(self.recipe.accumulate, len(images))
+        losses = []
+        for piece, wanted in zip(images.tensor_split(pieces), targets.tensor_split(pieces), strict=True):
+            loss = self._loss(piece.to(self.device, memory_format=self.layout), wanted.to(self.device))
+            loss = loss * (len(piece) / len(images))
+            loss.backward()
+            losses.append(loss.detach())
+            del loss
+        return torch.stack(losses).sum()
 
     def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        output = self._output(self.model, images)
+        output = self._output(self.runs, images)
         loss = self.task.loss(output, targets)
         if self.teacher is None:
             return loss
@@ -217,6 +239,11 @@ def _channels_last(model: nn.Module, dims: int) -> nn.Module:
         if tensor.ndim == dims + 2:
             tensor.data = tensor.data.contiguous(memory_format=layout)
     return model
+
+
+def _checkpointed(model: nn.Module) -> nn.Module:
+    assert isinstance(model, Network), "only a network of stages and blocks knows what to run again"
+    return checkpointed(model)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -10,7 +10,16 @@ from medsearch.core.errors import BudgetError
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("1GB", 10**9), ("1GiB", 2**30), ("0.5 gb", 5 * 10**8), (" 512MiB ", 512 * 2**20), ("1e3 kB", 10**6), ("7b", 7)],
+    [
+        ("1GB", 10**9),
+        ("1GiB", 2**30),
+        ("512MB", 512 * 10**6),
+        ("0.5 gb", 5 * 10**8),
+        (" 512MiB ", 512 * 2**20),
+        ("2TiB", 2**41),
+        ("1e3 kB", 10**6),
+        ("7b", 7),
+    ],
 )
 def test_bytes(text, size):
     assert units.parse_bytes(text) == size
@@ -31,11 +40,36 @@ def test_counts(text, count):
 
 
 @pytest.mark.parametrize("parse", [units.parse_bytes, units.parse_seconds, units.parse_count])
-@pytest.mark.parametrize("text", ["", "abc", "1 parsec", "-1", "0", "nan", "inf", "1e999", "1.2.3", "--1", "1GB 2"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "abc", "1 banana", "-1", "0", "nan", "NaN", "inf", "1e999", "1.2.3", "--1", "1GB 2", "1,5", "½", "0x10"],
+)
 def test_anything_else_is_refused_with_an_example(parse, text):
     with pytest.raises(BudgetError, match="Write it like") as caught:
         parse(text, where="--budget")
     assert caught.value.where == "--budget"
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (units.parse_bytes, "-1GB"),
+        (units.parse_bytes, "0GB"),
+        (units.parse_bytes, "1e400GB"),
+        (units.parse_bytes, "1e300TB"),
+        (units.parse_bytes, "0.4b"),
+        (units.parse_bytes, "1e-12 GB"),
+        (units.parse_seconds, "-20ms"),
+        (units.parse_seconds, "0s"),
+        (units.parse_seconds, "1e308h"),
+        (units.parse_count, "0.2"),
+        (units.parse_count, "-5M"),
+        (units.parse_count, "1e307G"),
+    ],
+)
+def test_nothing_at_all_less_than_nothing_and_more_than_a_number_holds_are_refused(parse, text):
+    with pytest.raises(BudgetError, match="above zero.*\n.*Write it like"):
+        parse(text)
 
 
 def test_a_size_or_time_without_a_unit_is_refused():
@@ -66,3 +100,28 @@ def test_shown_with_three_digits(text, shown):
 def test_what_is_shown_reads_back_within_rounding(size):
     assert math.isclose(units.parse_bytes(units.format_bytes(size)), size, rel_tol=5.01e-3)
     assert math.isclose(units.parse_count(units.format_count(size)), size, rel_tol=5.01e-3)
+
+
+@given(st.floats(min_value=0.001, max_value=999_999), st.sampled_from(sorted(units._BYTES)), st.booleans())
+def test_a_size_is_its_number_times_its_unit_however_it_is_written(number, unit, spaced):
+    wanted = number * units._BYTES[unit]
+    if wanted < 1:
+        return
+    text = f" {number!r}{' ' if spaced else ''}{unit.upper()}"
+    assert abs(units.parse_bytes(text) - wanted) <= 0.5
+
+
+@given(st.text(max_size=12))
+def test_whatever_is_written_gives_a_number_above_zero_or_an_error_with_an_example(text):
+    for parse in (units.parse_bytes, units.parse_seconds, units.parse_count):
+        try:
+            found = parse(text)
+        except BudgetError as problem:
+            assert "Write it like" in str(problem)
+        else:
+            assert 0 < found < math.inf
+
+
+@given(st.floats(min_value=1e-6, max_value=59.0))
+def test_a_time_that_is_shown_reads_back_within_rounding(time):
+    assert math.isclose(units.parse_seconds(units.format_seconds(time)), time, rel_tol=5.01e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from medsearch.core.errors import BudgetError
@@ -23,6 +25,69 @@ def costs(memory: float, latency: float, parameters: float = 1e6, *, doubt: floa
 
 
 BOTH = Budget(memory=1e9, latency=20.0)
+
+
+ALL = Budget(memory=1e9, latency=20.0, parameters=2e6, inference=1e8, macs=1e7, file=8e6)
+
+
+def full(**values: float) -> Costs:
+    """Costs that keep every limit of ``ALL``, but for ``values``."""
+    within = {"memory": 9e8, "latency": 10.0, "parameters": 1e6, "inference": 5e7, "macs": 5e6, "file": 5e6}
+    return Costs(**{name: Estimate.exact(value, "") for name, value in {**within, **values}.items()})
+
+
+def test_every_cost_can_be_limited_and_all_at_once() -> None:
+    assert ALL.excess(full()) == pytest.approx(-0.1) and ALL.over(full()) == []
+    for name, limit in ALL.limits().items():
+        assert ALL.over(full(**{name: 1.5 * limit})) == [name]
+        assert ALL.excess(full(**{name: 1.5 * limit})) == pytest.approx(0.5)
+    assert ALL.over(full(memory=2e9, file=9e6)) == ["memory", "file"]
+
+
+def test_a_limit_on_what_nobody_knows_is_not_kept() -> None:
+    unknown = costs(1.0, 1.0)
+    assert Budget(file=1e12).over(unknown) == ["file"] and Budget(inference=1e12).excess(unknown) > 0
+    assert "file" not in unknown.to_data() and "file" in full().to_data()
+
+
+def least(networks: list[Costs]) -> Callable[[Callable[[Costs], float]], Costs]:
+    return lambda value: min(networks, key=value)
+
+
+def test_limits_that_one_network_keeps_together_pass() -> None:
+    ALL.require_all(least([full(memory=2e9), full(), full(latency=99.0)]), where="space 'x'")
+    Budget().require_all(least([full()]), where="space 'x'")
+
+
+def test_a_limit_that_nothing_keeps_alone_is_named_first() -> None:
+    with pytest.raises(BudgetError) as caught:
+        ALL.require_all(least([full(file=9e6), full(file=9.5e6, memory=2e9)]), where="space 'x'")
+    assert str(caught.value) == (
+        "--budget-file: no network of space 'x' fits 8 MB: the smallest needs 9 MB.\n"
+        "  Give at least 9.45 MB, or choose a smaller space, batch or image size."
+    )
+
+
+def test_limits_that_only_different_networks_keep_name_the_one_that_binds() -> None:
+    # Each limit is kept by one of them.  Beside the latency, memory must be 1.2 times its limit; beside the memory,
+    # latency 1.5 times: memory is what binds.
+    quick, slim = full(memory=1.2e9), full(latency=30.0)
+    worse = [full(memory=1.3e9), full(latency=40.0), full(memory=1.1e9, latency=25.0)]
+    with pytest.raises(BudgetError) as caught:
+        Budget(memory=1e9, latency=20.0).require_all(least([*worse, quick, slim]), where="space 'x'")
+    assert str(caught.value) == (
+        "--budget-mem: no network of space 'x' fits 1 GB, 20 ms together: beside the other limits, the smallest needs "
+        "1.2 GB.\n"
+        "  Give at least --budget-mem 1.26 GB or --budget-latency 31.5 ms, "
+        "or choose a smaller space, batch or image size."
+    )
+
+
+def test_three_limits_of_which_two_must_give_say_so() -> None:
+    budget = Budget(memory=1e9, latency=20.0, file=8e6)
+    networks = [full(memory=2e9, latency=30.0), full(latency=30.0, file=9e6), full(memory=2e9, file=9e6)]
+    with pytest.raises(BudgetError, match="even without one of them.*\n.*more than one"):
+        budget.require_all(least(networks), where="space 'x'")
 
 
 def test_only_limits_that_are_set_count() -> None:
@@ -90,6 +155,7 @@ def test_a_budget_that_nothing_keeps_is_refused_with_the_least_there_is(budget: 
 def test_costs_are_shown_with_their_units_and_stored_with_their_intervals() -> None:
     shown = [show(name, value) for name, value in [("memory", 1.25e9), ("latency", 3.456), ("parameters", 28589128)]]
     assert shown == ["1.25 GB", "3.46 ms", "28.6 M"]
+    assert [show(name, 4.5e9) for name in ("inference", "file", "macs")] == ["4.5 GB", "4.5 GB", "4.5 G"]
     data = costs(1e9, 20.0, doubt=0.25).to_data()
     assert list(data) == ["parameters", "macs", "memory", "latency"]
     assert data["latency"] == {"value": 20.0, "low": 15.0, "high": 25.0, "unit": "ms", "how": "predicted"}

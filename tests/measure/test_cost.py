@@ -30,7 +30,7 @@ stages:
         - {name: dwconv, kernel: 3}
         - {name: linear_attention, head_dim: 8}
         - {name: window_attention, window: 4, head_dim: 8}
-        - {name: differential_attention, pool: 2, head_dim: 8}
+        - {name: pooled_attention, pool: 2, differential: true, head_dim: 8}
         - {name: region_topk_attention, regions: 3, top_regions: 4, head_dim: 8}
         - {name: block_gmlp, block: 4}
         - {name: grid_gmlp, grid: 4}

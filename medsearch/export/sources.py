@@ -1,8 +1,8 @@
 """The source text of some classes and of all they stand on, gathered from their files into one.
 
 What a definition uses is read from its syntax tree and followed through the imports of its file, as far as medsearch's
-own files go; every definition is taken over once, its text unchanged.  A file's definitions stay together and in order,
-and a file comes after those it imports, so that whatever ran there runs here.
+own @@  A file's definitions stay together and in order, and a file comes after those it
+imports, so that whatever ran there runs here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import inspect
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+
+from torch import nn
 
 from medsearch.core.errors import RefusedError
 
 _OURS = "medsearch."
 _REGISTRIES = "medsearch.blocks"
 _OUTSIDE = {"torch", *sys.stdlib_module_names}
+_DESCRIBES = {"macs", "weights", "reach", "scale", "group", "groups", "mirrored", "keys_per_query"}
 _WIDTH = 116
 RULE = "# " + "-" * _WIDTH
 
@@ -51,7 +55,7 @@ class _File:
     imports: dict[str, Import]
 
     def text(self, definition: ast.stmt) -> str:
-        """The lines of a definition and of the comment right above it, without its entry in a registry."""
+        """The lines of a definition and the comment right above it, less its registry entry and describing methods."""
         first = definition.lineno
         decorators = getattr(definition, "decorator_list", [])
         kept = [line for node in decorators if not self.is_entry(node) for line in self._span(node)]
@@ -59,7 +63,9 @@ class _File:
         start = above
         while start and self.lines[start - 1].startswith("#"):
             start -= 1
-        return "\n".join([*self.lines[start:above], *kept, *self.lines[first - 1 : definition.end_lineno]])
+        skipped = {line for gone in self._left_out(definition) for line in self._lines_of(gone, definition)}
+        body = [self.lines[at - 1] for at in range(first, (definition.end_lineno or first) + 1) if at not in skipped]
+        return "\n".join([*self.lines[start:above], *kept, *body])
 
     def is_entry(self, node: ast.AST) -> bool:
         """Whether a decorator is of the form ``@MIXERS.add("name")``."""
@@ -70,9 +76,34 @@ class _File:
         return origin is not None and origin.module == _REGISTRIES and node.func.attr == "add"
 
     def uses(self, definition: ast.stmt) -> set[str]:
-        """All names in a definition, local ones included."""
-        parts = (node for node in ast.iter_child_nodes(definition) if not self.is_entry(node))
+        """All names in what is kept of a definition, local ones included."""
+        left_out = self._left_out(definition)
+        parts = (node for node in ast.iter_child_nodes(definition) if not self.is_entry(node) and node not in left_out)
         return {node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)}
+
+    def _left_out(self, definition: ast.stmt) -> list[ast.stmt]:
+        """The methods by which a module describes itself, and the private ones that serve no other."""
+        if not isinstance(definition, ast.ClassDef):
+            return []
+        if not issubclass(getattr(importlib.import_module(self.module), definition.name), nn.Module):
+            return []
+        methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
+        found: list[ast.stmt] = [node for node in methods if node.name in _DESCRIBES]
+        for method in found:  # grows meanwhile
+            named = _attributes(method)
+            for other in methods:
+                if other not in found and other.name in named and other.name.startswith("_"):
+                    everywhere = sum(_attributes(node)[other.name] for node in set(self.definitions.values()))
+                    if everywhere == sum(_attributes(node)[other.name] for node in found):
+                        found.append(other)
+        return found
+
+    def _lines_of(self, gone: ast.stmt, definition: ast.stmt) -> range:
+        """The lines of a statement of a class and what stands between it and the one before."""
+        body: list[ast.stmt] = getattr(definition, "body", [])
+        place = body.index(gone)
+        start = (body[place - 1].end_lineno if place else gone.lineno - 1) or 0
+        return range(start + 1, (gone.end_lineno or start) + 1)
 
     def _span(self, node: ast.expr) -> list[str]:
         return self.lines[node.lineno - 1 : node.end_lineno]
@@ -108,6 +139,11 @@ def gather(targets: Collection[type], *, reserved: Iterable[str] = ()) -> Source
     sections = [_section(files[module], needed[module], taken) for module in order if needed.get(module)]
     assert all(taken[target.__name__] == target.__module__ for target in targets), "two parts have one class name"
     return Sources(imports=frozenset(imports), sections=tuple(filter(None, sections)))
+
+
+def _attributes(node: ast.AST) -> Counter[str]:
+    """How often each name stands behind a dot."""
+    return Counter(inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute))
 
 
 def _outside(found: Import, module: str) -> Import:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -76,8 +77,32 @@ class Device:
 
 
 CPU = Device()
-CUDA = Device(kind="cuda", round_to=512, constant=8_519_680, images=1)
-"""Blocks of 512 bytes; 8,320 KiB is what cuBLAS asks the allocator for at the first product of a stream."""
+CUDA = Device(kind="cuda", round_to=512, images=1)
+"""Blocks of 512 bytes; what the libraries of a GPU keep is measured on it: see :func:`this_device`."""
+
+
+@cache
+def this_device() -> Device:
+    """The device that trains here; of a GPU with what its matrix libraries keep from the allocator for themselves."""
+    if not torch.cuda.is_available():
+        return CPU
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # workspaces belong to streams, so that a new one has none yet
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        for dtype in (torch.float32, torch.bfloat16):
+            _products(dtype)
+        torch.cuda.synchronize()
+        kept = torch.cuda.memory_allocated() - before
+    torch._C._cuda_clearCublasWorkspaces()
+    return replace(CUDA, constant=kept)
+
+
+def _products(dtype: torch.dtype) -> None:
+    """Matrix products as training runs them, plain and with a bias, forwards and backwards."""
+    layer = nn.Linear(64, 64, device="cuda", dtype=dtype)
+    x = torch.zeros(64, 64, device="cuda", dtype=dtype, requires_grad=True)
+    (layer(x) @ x).sum().backward()
 
 
 class _Part:

@@ -18,7 +18,7 @@ from medsearch.measure.budget import Budget
 from medsearch.measure.calibrate import Accuracy, upper_ratio
 from medsearch.measure.cost import CostModel
 from medsearch.measure.memory import training_peak
-from medsearch.measure.step import CPU, CUDA, StepMemory
+from medsearch.measure.step import StepMemory, this_device
 from medsearch.measure.workspace import Workspaces
 from medsearch.spaces import Genotype, Space
 from medsearch.train import Recipe, Task, make_task
@@ -39,6 +39,7 @@ FIELDS = (
     "upper_bytes",
     "traced_bytes",
     "measured_bytes",
+    "reserved_bytes",
     "predict_seconds",
     "trace_seconds",
     "measure_seconds",
@@ -94,22 +95,34 @@ CASES = tuple(
     for task in ("classification", "segmentation")
     for precision in ("fp32", "bf16")
 )
-"""Two spaces, three resolutions each, two tasks, two precisions: 24 conditions."""
+"""Two spaces, three resolutions each, two tasks, two precisions: 24 conditions for a processor."""
+GPU_CASES = tuple(
+    Case(space=space, task=task, size=size, batch=batch, precision=precision)
+    for space, sizes in (
+        ("hybrid2d", (((128, 128), 32), ((224, 224), 16), ((512, 384), 4))),
+        ("hybrid3d", (((48, 48, 48), 4), ((96, 96, 96), 2), ((64, 128, 128), 1))),
+    )
+    for size, batch in sizes
+    for task in ("classification", "segmentation")
+    for precision in ("fp32", "bf16")
+)
+"""The same of larger networks and images, for a GPU."""
 
 
 def memory_report(
-    *, networks: int, out: Path, cases: Sequence[Case] = CASES, seed: int = 0, trace: bool = True
+    *, networks: int, out: Path, cases: Sequence[Case] | None = None, seed: int = 0, trace: bool = True
 ) -> list[dict[str, Any]]:
     """Predict and measure the memory of ``networks`` random networks over ``cases``, in turns; returns a summary.
 
     Args:
         networks: in all, rows that are there already included.
         out: a CSV file that gets a row as each network is measured; what it has is not measured again.
-        cases: conditions.
+        cases: conditions; None gives :data:`CASES`, or :data:`GPU_CASES` where there is a GPU.
         seed: of the networks.
         trace: whether to trace whole steps too.
     """
     torch.set_num_threads(1)
+    cases = cases or (GPU_CASES if torch.cuda.is_available() else CASES)
     rows = _read(out)
     known = {tuple(str(row[field]) for field in KEY) for row in rows}
     for predictor, genotype in _draw(cases, networks, seed):
@@ -172,7 +185,7 @@ class _Predictor:
     def __init__(self, case: Case, *, workspaces: bool = True) -> None:
         self.case = case
         self.kind = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = CUDA if self.kind == "cuda" else CPU
+        self.device = this_device()
         self.task: Task = make_task(case.task, outputs=case.interface.outputs, dims=len(case.size))
         self.recipe = Recipe(
             epochs=1, batch=case.batch, precision=case.precision, checkpointing=case.checkpointing, seed=0
@@ -212,6 +225,7 @@ class _Predictor:
             "upper_bytes": round(predicted * upper_ratio(ratios)),
             "traced_bytes": traced,
             "measured_bytes": real,
+            "reserved_bytes": torch.cuda.max_memory_reserved() if measure and self.kind == "cuda" else "",
             "predict_seconds": round(after_prediction - start, 3),
             "trace_seconds": round(after_trace - after_prediction, 3),
             "measure_seconds": round(time.perf_counter() - after_trace, 3),
@@ -233,6 +247,8 @@ class _Predictor:
     def _measured(self, genotype: Genotype) -> int:
         images, targets = self.case.batch_of_zeros(self.kind)
         model = build(genotype, self.case.interface).to(self.kind)
+        if self.kind == "cuda":
+            torch.cuda.empty_cache()
         return learning_memory(model, images, targets, self.task, self.recipe)
 
 

@@ -3,272 +3,206 @@
 from __future__ import annotations
 
 import inspect
-import logging
-import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
+from medsearch.measure.macs import count
 
-REGISTRIES = {"mixer": MIXERS, "channel": CHANNELS, "stem": STEMS, "downsample": DOWNSAMPLES, "head": HEADS}
-PARTS = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry]
-KNOBS = [(kind, name, knob) for kind, name in PARTS for knob in REGISTRIES[kind].knobs(name)]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-CHANNELS_IN, DIM, WIDTHS, OUTPUTS = 2, 12, (6, 10, 12), 3
-POSITIONAL = {
-    "mixer": (DIM,),
-    "channel": (DIM,),
-    "stem": (CHANNELS_IN, DIM),
-    "downsample": (WIDTHS[1], DIM),
-    "head": (WIDTHS,),
-}
+    from conftest import Part
+
 SIZES = {2: [(8, 8), (7, 12), (1, 9), (1, 1)], 3: [(4, 4, 4), (3, 5, 7), (1, 1, 6), (1, 1, 1)]}
-UNEVEN = {2: (9, 11), 3: (9, 4, 5)}
+UNEVEN, EVEN = {2: (9, 11), 3: (9, 4, 5)}, {2: (16, 16), 3: (8, 8, 8)}
+LARGE = [(256, 256), (128, 128), (64, 64), (32, 32)]
 
-every_part = pytest.mark.parametrize(("kind", "name"), PARTS, ids=[" ".join(part) for part in PARTS])
-both_dims = pytest.mark.parametrize("dims", [2, 3])
 every_size = pytest.mark.parametrize("size", SIZES[2] + SIZES[3], ids=str)
 
 
-def build(kind: str, name: str, dims: int, **knobs: Any) -> nn.Module:
-    """The part as the network would build it: what has no default is given, the rest stays, then ``knobs``."""
-    part = REGISTRIES[kind][name]
-    given = {"dims": dims, "outputs": OUTPUTS, "channels": CHANNELS_IN}
-    wanted = {p.name for p in inspect.signature(part).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    wanted -= set(REGISTRIES[kind].knobs(name))
-    return part(*POSITIONAL[kind], **{key: given[key] for key in wanted}, **knobs)
+def gradients(module: nn.Module, args: tuple[Any, ...]) -> list[Tensor]:
+    return [tensor.grad for tensor in (*module.parameters(), *tree_leaves(args)) if tensor.grad is not None]
 
 
-def trained(kind: str, name: str, dims: int) -> nn.Module:
-    """The part with no parameter and no statistic at its starting value, where zeros and ones would hide mistakes."""
-    part = build(kind, name, dims)
-    for parameter in part.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    for norm in (module for module in part.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)):
-        norm.running_mean.normal_(std=0.2)
-        norm.running_var.uniform_(0.5, 1.5)
-    return part.eval()
-
-
-def arguments(kind: str, size: tuple[int, ...], batch: int = 2) -> tuple[Any, ...]:
-    """What the network calls such a part with."""
-    if kind != "head":
-        return (torch.randn(batch, POSITIONAL[kind][0], *size),)
-    features = []
-    for level, width in enumerate(WIDTHS):
-        features.append(torch.randn(batch, width, *(math.ceil(length / 2 ** (level + 1)) for length in size)))
-    return features, torch.randn(batch, CHANNELS_IN, *size)
-
-
-def close(seen: Tensor, expected: Tensor, tolerance: float = 1e-5) -> bool:
-    """Equal up to ``tolerance`` times the largest value."""
-    assert seen.shape == expected.shape
-    return bool((seen - expected).abs().max() <= tolerance * (1e-3 + expected.abs().max()))
-
-
-@every_part
-def test_says_what_it_is_and_where_it_comes_from(kind: str, name: str) -> None:
-    part = REGISTRIES[kind][name]
+def test_says_what_it_is_and_where_it_comes_from(any_part: Part) -> None:
+    part = any_part.target
     assert part.__doc__ and "Args:" in part.__doc__
     source = inspect.getdoc(inspect.getmodule(part)) or ""
     assert "Source:" in source
     assert "arXiv:" in source or "doi" in source
-    for knob in REGISTRIES[kind].knobs(name):
-        assert f"{knob}: " in part.__doc__, f"{name}: '{knob}' is not described"
+    for knob in any_part.defaults:
+        assert f"{knob}: " in part.__doc__, f"'{knob}' is not described"
 
 
-@pytest.mark.parametrize("name", MIXERS)
-def test_a_mixer_names_its_family_and_norm(name: str) -> None:
-    assert MIXERS[name].FAMILY
-    assert MIXERS[name].NORM in ("batch", "layer", "none")
+def test_a_mixer_names_its_family_and_norm(any_mixer: Part) -> None:
+    assert any_mixer.target.FAMILY
+    assert any_mixer.target.NORM in ("batch", "layer", "none")
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_a_head_names_its_tasks(name: str) -> None:
-    assert HEADS[name].TASKS
-    assert set(HEADS[name].TASKS) <= {"classification", "segmentation", "denoising"}
+def test_a_head_names_its_tasks(any_head: Part) -> None:
+    assert any_head.target.TASKS
+    assert set(any_head.target.TASKS) <= {"classification", "segmentation", "denoising"}
 
 
-def shape_after(kind: str, part: nn.Module, size: tuple[int, ...], batch: int) -> tuple[int, ...]:
-    if kind in ("mixer", "channel"):
-        return (batch, DIM, *size)
-    if kind == "head":
-        return (batch, OUTPUTS) if "classification" in part.TASKS else (batch, OUTPUTS, *size)
-    stride = 16 // part(*arguments(kind, (16,) * len(size))).shape[2]
-    assert stride == 2 or kind == "stem"
-    return (batch, DIM, *(math.ceil(length / stride) for length in size))
+def shape_after(part: Part, module: nn.Module, size: tuple[int, ...], batch: int) -> tuple[int, ...]:
+    if part.kind == "head":
+        return (batch, 3) if "classification" in part.target.TASKS else (batch, 3, *size)
+    return (batch, part.dim, *(size if part.kind in ("mixer", "channel") else module.scale(size)))
 
 
-@every_part
 @every_size
-def test_shape_is_as_promised_for_any_size(kind: str, name: str, size: tuple[int, ...]) -> None:
-    part = build(kind, name, len(size)).eval()
-    y = part(*arguments(kind, size, batch=3))
-    assert y.shape == shape_after(kind, part, size, batch=3)
+def test_shape_is_as_promised_for_any_size(any_part: Part, size: tuple[int, ...]) -> None:
+    module = any_part.build(len(size)).eval()
+    y = module(*any_part.arguments(size, batch=3))
+    assert y.shape == shape_after(any_part, module, size, batch=3)
     assert y.isfinite().all()
 
 
-@every_part
 @every_size
-def test_trains_on_any_size(kind: str, name: str, size: tuple[int, ...]) -> None:
-    part = build(kind, name, len(size)).train()
-    args = tree_map(lambda x: x.requires_grad_(), arguments(kind, size))
-    part(*args).square().sum().backward()
-    assert all(parameter.grad is not None for parameter in part.parameters())
-    gradients = [tensor.grad for tensor in (*part.parameters(), *tree_flatten(args)[0]) if tensor.grad is not None]
-    assert all(gradient.isfinite().all() for gradient in gradients)
+def test_trains_on_any_size(any_part: Part, size: tuple[int, ...]) -> None:
+    module = any_part.build(len(size)).train()
+    args = tree_map(lambda x: x.requires_grad_(), any_part.arguments(size))
+    module(*args).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
+    assert all(gradient.isfinite().all() for gradient in gradients(module, args))
 
 
-@every_part
-@both_dims
-def test_every_parameter_matters(kind: str, name: str, dims: int) -> None:
-    part = trained(kind, name, dims)
-    y = part(*arguments(kind, (9,) * dims))
+def test_every_parameter_matters(any_part: Part, dims: int) -> None:
+    module = any_part.trained(dims)
+    args = tree_map(lambda x: x.requires_grad_(), any_part.arguments((9,) * dims))
+    y = module(*args)
     (y * torch.randn_like(y)).sum().backward()
-    idle = [key for key, p in part.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not idle
+    assert [key for key, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@every_part
-@both_dims
-def test_one_image_alone_is_as_in_a_batch(kind: str, name: str, dims: int) -> None:
-    part = trained(kind, name, dims)
-    args = arguments(kind, UNEVEN[dims], batch=3)
-    batch = part(*args)
-    for index in range(3):
-        alone = part(*tree_map(lambda x, index=index: x[index : index + 1], args))
-        assert close(alone[0], batch[index])
-
-
-@every_part
-@both_dims
 @pytest.mark.parametrize("value", [0.0, 1.0, -1000.0])
-def test_constant_input_gives_finite_output_and_gradient(kind: str, name: str, dims: int, value: float) -> None:
-    part = build(kind, name, dims).train()
-    args = tree_map(lambda x: torch.full_like(x, value, requires_grad=True), arguments(kind, UNEVEN[dims]))
-    y = part(*args)
+def test_constant_input_gives_finite_output_and_gradient(any_part: Part, dims: int, value: float) -> None:
+    module = any_part.build(dims).train()
+    args = tree_map(lambda x: torch.full_like(x, value, requires_grad=True), any_part.arguments(UNEVEN[dims]))
+    y = module(*args)
     y.sum().backward()
-    gradients = [tensor.grad for tensor in (*part.parameters(), *tree_flatten(args)[0]) if tensor.grad is not None]
-    assert all(tensor.isfinite().all() for tensor in (y, *gradients))
+    assert all(tensor.isfinite().all() for tensor in (y, *gradients(module, args)))
 
 
-@every_part
-@both_dims
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 3e-3), (torch.bfloat16, 3e-2)], ids=str)
-def test_mixed_precision_is_close_to_single(
-    kind: str, name: str, dims: int, dtype: torch.dtype, tolerance: float
+def alike(x_BCS: Tensor, period: int) -> Tensor:
+    """The first ``period`` positions of every axis over and over, so that many positions are equal."""
+    for axis in range(2, x_BCS.ndim):
+        x_BCS = x_BCS.index_select(axis, torch.arange(x_BCS.shape[axis]) % min(period, x_BCS.shape[axis]))
+    return x_BCS
+
+
+def checkered(x_BCS: Tensor) -> Tensor:
+    """Two values per channel, taking turns."""
+    squares = sum(torch.meshgrid(*map(torch.arange, x_BCS.shape[2:]), indexing="ij")) % 2
+    first, second = (x_BCS.flatten(2)[..., i].reshape(*x_BCS.shape[:2], *(1,) * squares.ndim) for i in (0, -1))
+    return torch.where(squares == 0, first, second)
+
+
+PATTERNS = {
+    "random": lambda x: x,
+    "constant": lambda x: alike(x, 1),
+    "repeated": lambda x: alike(x, 3),
+    "checkered": checkered,
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@torch.no_grad()
+def test_company_layout_and_repetition_change_nothing(
+    any_part: Part, dims: int, pattern: str, close: Callable[..., bool]
 ) -> None:
-    """At nine positions of ten: where a part picks the best of its positions, rounding may pick another one."""
-    part = trained(kind, name, dims)
-    args = arguments(kind, UNEVEN[dims])
-    with torch.no_grad():
-        expected = part(*args)
-        with torch.autocast("cpu", dtype=dtype):
-            seen = part(*args)
-    assert seen.isfinite().all()
-    error = (seen.float() - expected).norm(dim=1) / expected.norm(dim=1)
-    assert error.quantile(0.9) <= tolerance
-    assert error.max() <= 0.5
-
-
-@every_part
-@both_dims
-def test_memory_format_and_repetition_change_nothing(kind: str, name: str, dims: int) -> None:
-    part = trained(kind, name, dims)
-    args = arguments(kind, UNEVEN[dims])
+    """Also where positions are equal, so that which one is best is a tie."""
+    module = any_part.trained(dims)
+    args = tree_map(PATTERNS[pattern], any_part.arguments(UNEVEN[dims], batch=3))
     last = torch.channels_last if dims == 2 else torch.channels_last_3d
-    expected = part(*args)
-    assert torch.equal(part(*args), expected)
-    assert close(part(*tree_map(lambda x: x.contiguous(memory_format=last), args)), expected)
+    expected = module(*args)
+    assert torch.equal(module(*args), expected)
+    assert close(module(*tree_map(lambda x: x.contiguous(memory_format=last), args)), expected)
+    assert close(module(*tree_map(lambda x: x.flip(0), args)).flip(0), expected)
+    for index in range(3):
+        alone = module(*tree_map(lambda x, index=index: x[index : index + 1], args))
+        assert close(alone[0], expected[index])
 
 
-@every_part
-@both_dims
-def test_double_precision_gives_the_same_values(kind: str, name: str, dims: int) -> None:
-    part = trained(kind, name, dims)
-    args = arguments(kind, UNEVEN[dims])
-    expected = part(*args)
-    seen = part.double()(*tree_map(Tensor.double, args))
+@torch.no_grad()
+def test_double_precision_gives_the_same_values(any_part: Part, dims: int, close: Callable[..., bool]) -> None:
+    module = any_part.trained(dims)
+    args = any_part.arguments(UNEVEN[dims])
+    expected = module(*args)
+    seen = module.double()(*tree_map(Tensor.double, args))
     assert seen.dtype == torch.float64
     assert close(seen.float(), expected, 1e-4)
 
 
-@every_part
-@both_dims
-def test_shapes_are_known_without_computing(kind: str, name: str, dims: int) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 3e-3), (torch.bfloat16, 3e-2)], ids=str)
+@torch.no_grad()
+def test_half_precision_is_close_to_double(any_part: Part, dims: int, dtype: torch.dtype, tolerance: float) -> None:
+    """In 2D over as many positions as some multiply-adds allow, at most 65,536: there sums overflow and lose digits.
+
+    At nine positions of ten: where a part picks the best of its positions, rounding may pick another one.
+    """
+    part = any_part.narrow()
+    module = part.trained(dims)
+    size = next(size for size in LARGE if part.macs(module, size) <= 3e8) if dims == 2 else UNEVEN[dims]
+    args = tree_map(lambda x: x + 1, part.arguments(size, batch=1))
+    with torch.autocast("cpu", dtype=dtype):
+        seen = module(*args)
+    expected = module.double()(*tree_map(Tensor.double, args))
+    assert seen.isfinite().all()
+    length = expected.norm(dim=1)
+    error = (seen - expected).norm(dim=1) / torch.maximum(length, length.median()).clamp_min(1e-9)
+    assert error.quantile(0.9) <= tolerance
+    assert error.max() <= 0.5
+
+
+def test_shapes_are_known_without_computing(any_part: Part, dims: int) -> None:
     with torch.device("meta"):
-        part = build(kind, name, dims).eval()
-        y = part(*arguments(kind, UNEVEN[dims]))
+        y = any_part.build(dims).eval()(*any_part.arguments(UNEVEN[dims]))
     assert y.is_meta
-    assert y.shape == build(kind, name, dims).eval()(*arguments(kind, UNEVEN[dims])).shape
+    assert y.shape == any_part.build(dims).eval()(*any_part.arguments(UNEVEN[dims])).shape
 
 
-@pytest.mark.parametrize("name", CHANNELS)
-@both_dims
-def test_a_channel_mixer_reaches_near_neighbours_only(name: str, dims: int) -> None:
-    """Also what exposes a layout that confuses channels with positions."""
-    mixer = trained("channel", name, dims)
-    (x,) = arguments("channel", (11,) * dims)
-    y = mixer(x)
-    x[(0, slice(None), *(5,) * dims)] += 1.0
-    changed = (mixer(x) - y).abs().amax(1)
-    assert not changed[1].any()
-    assert changed[0][(5,) * dims] > 0
-    inner = (slice(3, 8),) * dims
-    changed[0][inner] = 0
-    assert changed.max() < 1e-5
+def counted(part: Part, module: nn.Module, size: tuple[int, ...]) -> tuple[int, torch.Size]:
+    """Multiply-adds, and the shape of the output."""
+    shapes = []
+    args = part.arguments(size, batch=1)
+    return count(lambda: shapes.append(module(*args).shape)), shapes[0]
 
 
-@pytest.mark.parametrize(("kind", "name", "knob"), KNOBS, ids=[" ".join(knob) for knob in KNOBS])
-def test_a_wrong_knob_is_refused_by_name(kind: str, name: str, knob: str) -> None:
-    annotation = str(inspect.signature(REGISTRIES[kind][name]).parameters[knob].annotation)
+def test_costs_what_it_says(any_part: Part, dims: int) -> None:
+    with torch.device("meta"):
+        module = any_part.build(dims).eval()
+        for size in (UNEVEN[dims], EVEN[dims], (1,) * dims):
+            assert any_part.macs(module, size) == counted(any_part, module, size)[0], f"at {size}"
+
+
+def test_cost_and_shape_are_as_said_with_every_knob_elsewhere(any_part: Part, dims: int) -> None:
+    size = UNEVEN[dims]
+    with torch.device("meta"):
+        for part in any_part.settings(dims):
+            module = part.build(dims).eval()
+            assert module.weights() == sum(p.numel() for p in module.parameters()), part.knobs
+            seen = counted(part, module, size)
+            assert seen == (part.macs(module, size), shape_after(part, module, size, batch=1)), part.knobs
+
+
+def test_a_wrong_knob_is_refused_by_name(any_knob: tuple[Part, str]) -> None:
+    part, knob = any_knob
+    annotation = str(inspect.signature(part.target).parameters[knob].annotation)
     wrong: list[object] = ["nonsense"]
     wrong += [-1] if "int" in annotation or "float" in annotation else []
     wrong += [2.5] if "int" in annotation and "float" not in annotation else []
     for value in wrong:
         with pytest.raises((ValueError, TypeError)) as refused:
-            build(kind, name, 2, **{knob: value})
-        assert name in str(refused.value), f"{knob}={value!r}: the message does not name the part: {refused.value}"
+            part.having(**{knob: value}).build(2)
+        assert part.name in str(refused.value), f"{knob}={value!r}: the message does not name the part: {refused.value}"
         assert repr(value) in str(refused.value), f"{knob}={value!r}: the message does not say what was seen"
 
 
-def test_an_unknown_knob_is_refused() -> None:
-    for kind, name in PARTS:
-        with pytest.raises(TypeError, match="no_such_knob"):
-            build(kind, name, 2, no_such_knob=1)
-
-
-class FlatAndSolid(nn.Module):
-    """One part built twice, so that both are exported for the price of one."""
-
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__()
-        self.flat, self.solid = trained(kind, name, 2), trained(kind, name, 3)
-
-    def forward(self, flat: tuple[Any, ...], solid: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        return self.flat(*flat), self.solid(*solid)
-
-
-# The exporter of torch 2.13 copies tree specifications in a way that torch itself deprecates.
-@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
-@every_part
-def test_onnx_gives_the_same_values_at_another_batch_size(
-    kind: str, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.ERROR, logger="torch")
-    pair = FlatAndSolid(kind, name).eval()
-    traced = tuple(arguments(kind, UNEVEN[dims], batch=2) for dims in (2, 3))
-    batch = tree_map(lambda _: {0: torch.export.Dim.DYNAMIC}, traced)
-    program = torch.onnx.export(pair, traced, dynamo=True, dynamic_shapes=batch, verbose=False)
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    for images in (1, 3):
-        args = tuple(arguments(kind, UNEVEN[dims], batch=images) for dims in (2, 3))
-        names = [value.name for value in session.get_inputs()]
-        seen = session.run(None, dict(zip(names, (x.numpy() for x in tree_flatten(args)[0]), strict=True)))
-        for dims, values, expected in zip((2, 3), seen, pair(*args), strict=True):
-            assert close(torch.from_numpy(values), expected, 1e-4), f"{dims}D, {images} images"
+def test_an_unknown_knob_is_refused(any_part: Part) -> None:
+    with pytest.raises(TypeError, match="no_such_knob"):
+        any_part.having(no_such_knob=1).build(2)

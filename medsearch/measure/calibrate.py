@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from medsearch.measure.cost import Correction, CostModel
+from medsearch.measure.residual import fit
 from medsearch.spaces import Genotype
 
 
@@ -46,18 +47,21 @@ def calibrate(
 ) -> dict[str, Accuracy]:
     """Measure ``genotypes`` as whole networks and correct ``cost`` by them.
 
-    Returns the error that each network shows when the correction is fitted to all the others, so that no network is
-    judged by a correction that has seen it.
+    Latency is corrected by a residual model over the features of a network, memory by one factor.  Returns the error
+    that each network shows when the correction is fitted to all the others, so that none is judged by one that has
+    seen it.
     """
     sums = [cost.sums(genotype) for genotype in genotypes]
     real = [measure(genotype) for genotype in genotypes]
-    columns = {
-        "memory": ([memory for memory, _ in sums], [found.memory for found in real]),
-        "latency": ([latency for _, latency in sums], [found.latency for found in real]),
+    memory = [found.memory for found in real]
+    latency = [found.latency for found in real]
+    residual = fit([total for _, total in sums], [cost.features(genotype) for genotype in genotypes], latency)
+    cost.correct(memory=Correction.fit([peak for peak, _ in sums], memory), latency=residual)
+    unseen = [found / math.exp(error) for found, error in zip(latency, residual.errors, strict=False)]
+    return {
+        "memory": _left_out([peak for peak, _ in sums], memory),
+        "latency": Accuracy.of(unseen or latency, latency),
     }
-    corrections = {name: Correction.fit(*pair) for name, pair in columns.items()}
-    cost.correct(memory=corrections["memory"], latency=corrections["latency"])
-    return {name: _left_out(*pair) for name, pair in columns.items()}
 
 
 def calibrate_file(cost: CostModel, genotypes: Sequence[Genotype], size: Callable[[Genotype], int]) -> Accuracy:

@@ -1,40 +1,38 @@
 """The costs of a genotype before anything of it is trained: parts traced and timed once, then added up.
 
 Every distinct part (a residual branch, a downsampling, a stem, a head, at one input size) is made once: its weights
-and multiply-adds are counted, its memory traced on fake tensors, its latency measured in ONNX Runtime.  A genotype is
-then a sum, and two numbers learned from whole networks correct what the sum cannot see: what the runtime fuses across
-parts, and what the allocator adds.
+and multiply-adds are counted, its memory traced on fake tensors, its latency measured in ONNX Runtime or read off the
+table of its device.  A genotype is then a sum, and what whole networks have shown corrects it: what the runtime fuses
+across parts, and what the allocator adds.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
-from medsearch.backbones import Call, Interface, Plan, plan
-from medsearch.export.onnx import to_onnx_fast
+from medsearch.backbones import Call, Interface, Plan, Residual, plan
 from medsearch.measure.budget import Costs
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency import latency
+from medsearch.measure.macs import count
 from medsearch.measure.memory import inference_peak, training_peak
-from medsearch.measure.step import Loss, StepMemory
+from medsearch.measure.residual import Residual as LatencyResidual
+from medsearch.measure.step import Loss, StepMemory, this_device
+from medsearch.measure.table import Shape, Spot
+from medsearch.measure.times import PartTimes, Probe
 from medsearch.measure.trace import run_part
 from medsearch.measure.workspace import Workspaces
 from medsearch.spaces import Genotype
 
-Shape = tuple[int, ...]
-
-_Map = tuple[Shape, torch.dtype]
-
-OVERHEAD = "an empty call"
-CHAIN = 4
 GRAPH_BYTES = 4000
+KINDS = ("frame", "conv", "attention", "mlp", "channel")
+"""Kinds of parts whose shares of the latency the residual model looks at; mixers of other families count as ``mlp``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +75,13 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
+    """A part on maps of certain shapes: what it costs, and how it is timed."""
+
     parameters: int
     macs: int
-    output: _Map
+    kind: str
+    probe: Probe
+    place: Spot
 
 
 class CostModel:
@@ -104,15 +106,18 @@ class CostModel:
     ) -> None:
         self.interface, self.conditions, self.profile = interface, conditions, profile
         other = 3 if conditions.batch == 2 else 2  # batch norms of a single value have no batch 1
+        device = this_device()
         batches = (other if inference else conditions.batch, conditions.batch)
-        self.steps = StepMemory(interface, conditions.size, batches=batches, loss=loss, workspaces=Workspaces())
+        self.steps = StepMemory(
+            interface, conditions.size, batches=batches, loss=loss, workspaces=Workspaces(device.kind), device=device
+        )
         self.inference = inference
         self.memory_correction = Correction()
-        self.latency_correction = Correction()
+        self.latency_correction = LatencyResidual()
         self.file_correction = Correction(spread=1.0)
-        self._parts: dict[tuple[Call, tuple[_Map, ...]], _Part] = {}
+        self.times = PartTimes(profile)
+        self._parts: dict[tuple[Call, tuple[Shape, ...]], _Part] = {}
         self._costs: dict[Genotype, Costs] = {}
-        self._names: dict[tuple[Call, tuple[Shape, ...]], str] = {}
 
     def __call__(self, genotype: Genotype) -> Costs:
         """The predicted costs of ``genotype``."""
@@ -124,7 +129,7 @@ class CostModel:
         self,
         *,
         memory: Correction | None = None,
-        latency: Correction | None = None,
+        latency: LatencyResidual | None = None,
         file: Correction | None = None,
     ) -> None:
         """Take over what whole networks have shown."""
@@ -136,22 +141,35 @@ class CostModel:
     def sums(self, genotype: Genotype) -> tuple[float, float]:
         """Memory (bytes) and latency (ms) as the plain sums over parts, before any correction."""
         planned = plan(genotype, self.interface)
-        return self._memory(planned), self._latency(list(self._walk(planned)))
+        return self._memory(planned), self._latency(self._walk(planned))[0]
 
-    def _latency(self, walk: list[tuple[Call, tuple[_Map, ...], _Part, bool]]) -> float:
-        parts = sum(self._milliseconds(call, tuple(shape for shape, _ in maps), part) for call, maps, part, _ in walk)
-        return parts + self._overhead()
+    def probes(self, genotype: Genotype) -> list[Probe]:
+        """The parts of ``genotype`` as they are timed."""
+        return [part.probe for part in self._walk(plan(genotype, self.interface))]
+
+    def features(self, genotype: Genotype) -> tuple[float, ...]:
+        """What the sum of latencies does not say about a network, for the residual model."""
+        return self._latency(self._walk(plan(genotype, self.interface)))[1]
+
+    def _latency(self, walk: Iterable[_Part]) -> tuple[float, tuple[float, ...]]:
+        """The sum over parts in milliseconds, and :meth:`features`."""
+        by_kind = dict.fromkeys(KINDS, 0.0)
+        for part in walk:
+            by_kind[part.kind] += self.times.of(part.place, part.probe)
+        parts = sum(by_kind.values())
+        shares = [by_kind[kind] / max(parts, 1e-9) for kind in KINDS[1:]]
+        return parts + self.times.overhead, (*shares, math.log(max(parts, 1e-6)) / 3)
 
     def _predict(self, genotype: Genotype) -> Costs:
         planned = plan(genotype, self.interface)
         walk = list(self._walk(planned))
-        memory, milliseconds = self._memory(planned), self._latency(walk)
-        parameters = sum(part.parameters for _, _, part, _ in walk)
+        memory, (milliseconds, features) = self._memory(planned), self._latency(walk)
+        parameters = sum(part.parameters for part in walk)
         return Costs(
             parameters=Estimate.exact(parameters, "parameters"),
-            macs=Estimate.exact(sum(part.macs for _, _, part, _ in walk), "MAC"),
+            macs=Estimate.exact(sum(part.macs for part in walk), "MAC"),
             memory=self.memory_correction.apply(memory, "bytes"),
-            latency=self.latency_correction.apply(milliseconds, "ms"),
+            latency=self.latency_correction.apply(milliseconds, features, "ms"),
             inference=self._inference(planned) if self.inference else None,
             file=self.file_correction.apply(GRAPH_BYTES * len(walk), "bytes").plus(4 * parameters),
         )
@@ -164,64 +182,47 @@ class CostModel:
         chain = self.steps.chain(planned, batch=1, precision="fp32")
         return self.memory_correction.apply(inference_peak(chain), "bytes")
 
-    def _walk(self, planned: Plan) -> Iterator[tuple[Call, tuple[_Map, ...], _Part, bool]]:
-        """Every part, the maps (C, *S) it is given and whether the head reads its output, in order of the data."""
-        image: _Map = ((self.interface.channels, *self.conditions.size), torch.float32)
+    def _walk(self, planned: Plan) -> Iterator[_Part]:
+        """Every part in order of the data."""
+        image: Shape = (self.interface.channels, *self.conditions.size)
         part = self._part(planned.stem, (image,))
-        features: list[_Map] = []
-        yield planned.stem, (image,), part, not planned.stages[0]
+        features: list[Shape] = []
+        yield part
         for calls in planned.stages:
-            for i, call in enumerate(calls):
-                given = (part.output,)
-                part = self._part(call, given)
-                yield call, given, part, i == len(calls) - 1
-            features.append(part.output)
-        seen = (*features, image)
-        yield planned.head, seen, self._part(planned.head, seen), False
+            for call in calls:
+                part = self._part(call, (part.probe.output,))
+                yield part
+            features.append(part.probe.output)
+        yield self._part(planned.head, (*features, image))
 
     def _memory(self, planned: Plan) -> float:
         batch, precision = self.conditions.batch, self.conditions.precision
         return training_peak(self.steps.chain(planned, batch=batch, precision=precision))
 
-    def _part(self, call: Call, maps: tuple[_Map, ...]) -> _Part:
-        key = (call, maps)
+    def _part(self, call: Call, shapes: tuple[Shape, ...]) -> _Part:
+        key = (call, shapes)
         if key not in self._parts:
             with torch.device("meta"):
                 module = call.make().eval()
-                inputs = [torch.empty(1, *shape) for shape, _ in maps]
-                with FlopCounterMode(display=False) as counter, torch.no_grad():
-                    output = run_part(module, inputs)
+                inputs = [torch.empty(1, *shape) for shape in shapes]
+                outputs: list[Tensor] = []
+                macs = count(lambda: outputs.append(run_part(module, inputs)))
+            probe = Probe(call=call, shapes=shapes, macs=macs, output=tuple(outputs[0].shape[1:]))
             self._parts[key] = _Part(
                 parameters=sum(p.numel() for p in module.parameters()),
-                macs=counter.get_total_flops() // 2,
-                output=(tuple(output.shape[1:]), torch.float32),
+                macs=macs,
+                kind=_kind(call),
+                probe=probe,
+                place=probe.spot,
             )
         return self._parts[key]
 
-    def _overhead(self) -> float:
-        """Milliseconds that entering the runtime takes, whatever the network: paid once, and not once per part."""
-        if OVERHEAD not in self.profile.parts:
-            onnx = to_onnx_fast(nn.Hardtanh(), (torch.rand(1, 1),))
-            self.profile.parts[OVERHEAD] = latency(onnx, threads=self.conditions.threads, seconds=0.1).quartile_low_ms
-        return self.profile.parts[OVERHEAD]
 
-    def _milliseconds(self, call: Call, shapes: tuple[Shape, ...], part: _Part) -> float:
-        """Milliseconds that one part adds to a network.
-
-        A part that keeps the shape is timed as a chain of ``CHAIN``, so that what happens at the ends of a file (layout
-        changes, copies) weighs as little as it does in a network.
-        """
-        key = self._names.get((call, shapes)) or self._names.setdefault((call, shapes), _name(call, shapes))
-        if key not in self.profile.parts:
-            chain = CHAIN if shapes == (part.output[0],) else 1
-            inputs = [torch.rand(1, *shape) for shape in shapes]
-            module = nn.Sequential(*(call.make() for _ in range(chain))) if chain > 1 else call.make()
-            onnx = to_onnx_fast(module, (inputs[0],) if len(inputs) == 1 else (inputs[:-1], inputs[-1]))
-            timed = latency(onnx, threads=self.conditions.threads, seconds=0.08)
-            self.profile.parts[key] = max(0.0, timed.quartile_low_ms - self._overhead()) / chain
-        return self.profile.parts[key]
-
-
-def _name(call: Call, shapes: tuple[Shape, ...]) -> str:
-    """What a part at these sizes is called in a profile."""
-    return f"{' '.join(call.source().split())} @ {' '.join('x'.join(map(str, shape)) for shape in shapes)}"
+def _kind(call: Call) -> str:
+    """The kind of mixer in a residual branch, ``"channel"`` for a channel mixer, ``"frame"`` for all else."""
+    if call.target is not Residual:
+        return "frame"
+    body = call.args[0]
+    inner = next((arg for arg in body.args if isinstance(arg, Call)), body) if body.target is nn.Sequential else body
+    family = getattr(inner.target, "FAMILY", "channel")
+    return next((kind for kind in KINDS if kind in family), "mlp")

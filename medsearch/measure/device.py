@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json
+from medsearch.measure.residual import Residual, read_residual
+from medsearch.measure.table import Table, from_data, to_data
 
-FORMAT = 2
+FORMAT = 3
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -47,39 +49,67 @@ def cache_folder() -> Path:
 
 
 class Profile:
-    """Milliseconds of network parts on one device, remembered in a JSON file that says which device it is of.
+    """What was timed on one device, remembered in a JSON file that says which device it is of.
 
     A file of another device, or of another runtime version, is not used: the profile then starts empty under its own
-    name.
+    name; one that was asked for by name is refused.
 
     Args:
         threads: of the runtime.
-        folder: where the file lives.
+        folder: where the file lives; it is named after the device.
+        file: the file itself, instead.
+
+    Attributes:
+        table: milliseconds of parts.
+        overhead: milliseconds that entering the runtime takes, None before it was timed.
+        residuals: from sums over parts to whole networks, by space and input.
+        accuracy: how far predictions made with these were from networks they had not seen.
 
     Raises:
-        RunError: for a file that is damaged.
+        RunError: for a file that is damaged, or of another device where it was asked for by name.
     """
 
-    def __init__(self, *, threads: int, folder: Path) -> None:
+    def __init__(self, *, threads: int, folder: Path | None = None, file: Path | None = None) -> None:
         self.device = describe(threads)
         digest = hashlib.sha256(json.dumps(self.device, sort_keys=True).encode()).hexdigest()[:10]
-        self.path = folder / f"profile-{digest}.json"
-        self.parts: dict[str, float] = {}
-        self._saved = 0
+        self.path = file or (folder or cache_folder()) / f"profile-{digest}.json"
+        self.table = Table()
+        self.overhead: float | None = None
+        self.residuals: dict[str, Residual] = {}
+        self.accuracy: dict[str, Any] = {}
         if self.path.exists():
-            data = read_json(self.path)
-            if isinstance(data, dict) and data.get("format") == FORMAT and data.get("device") == self.device:
-                self.parts = _parts(data.get("parts"), self.path)
-                self._saved = len(self.parts)
+            self._read(read_json(self.path), asked=file is not None)
+        self._saved = self._data()
 
     def save(self) -> None:
-        """Write what has been measured since the last time."""
-        if len(self.parts) != self._saved:
-            write_json(self.path, {"format": FORMAT, "device": self.device, "parts": self.parts})
-            self._saved = len(self.parts)
+        """Write what has been timed since the last time."""
+        if (data := self._data()) != self._saved:
+            write_json(self.path, data)
+            self._saved = data
 
+    def _data(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "device": self.device,
+            "overhead_ms": self.overhead,
+            "accuracy": dict(self.accuracy),
+            "residuals": {name: asdict(residual) for name, residual in self.residuals.items()},
+            "timings": to_data(self.table),
+        }
 
-def _parts(data: Any, path: Path) -> dict[str, float]:
-    if not isinstance(data, dict) or not all(type(ms) in (int, float) and 0 <= ms < math.inf for ms in data.values()):
-        raise RunError(str(path), "is not a list of parts with their milliseconds.", "Delete it, to measure again.")
-    return {key: float(ms) for key, ms in data.items()}
+    def _read(self, data: Any, *, asked: bool) -> None:
+        known = isinstance(data, dict) and data.get("format") == FORMAT
+        if not known or data.get("device") != self.device:
+            if asked:
+                of = f"of {data.get('device')}" if known else "no device profile of this version"
+                remedy = "Make one here: medsearch doctor --profile."
+                raise RunError(str(self.path), f"is {of}; this is {self.device}.", remedy)
+            return
+        overhead, accuracy = data.get("overhead_ms"), data.get("accuracy")
+        try:
+            if not (overhead is None or isinstance(overhead, float)) or not isinstance(accuracy, dict):
+                raise ValueError(f"overhead_ms is {overhead!r}, accuracy {accuracy!r}")
+            self.table, self.overhead, self.accuracy = from_data(data.get("timings")), overhead, accuracy
+            self.residuals = {name: read_residual(given) for name, given in (data.get("residuals") or {}).items()}
+        except ValueError as problem:
+            raise RunError(str(self.path), f"is damaged: {problem}.", "Delete it, to measure again.") from problem

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,18 @@ class Residual:
         if not self.weights:
             return self.constant
         return self.constant + float(np.dot(self.weights, np.subtract(features, self.centre)))
+
+
+def read_residual(data: Any) -> Residual:
+    """A residual model from plain data; ValueError for anything else."""
+    lists, numbers = ("centre", "weights", "errors"), ("constant", "spread")
+    if not isinstance(data, dict) or set(data) != {*lists, *numbers}:
+        raise ValueError(f"expected a residual model, got {data!r}")
+    values = [*(data[name] for name in numbers), *(value for name in lists for value in data[name])]
+    if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+        raise ValueError(f"expected finite numbers in a residual model, got {data!r}")
+    given: dict[str, Any] = {name: tuple(data[name]) for name in lists}
+    return Residual(constant=data["constant"], spread=data["spread"], **given)
 
 
 def fit(totals: Sequence[float], features: Sequence[Sequence[float]], measured: Sequence[float]) -> Residual:

@@ -87,6 +87,10 @@ class Table:
         self._variants[place.variant] = sorted([*others, timing], key=lambda known: known.spot.work)
         self._groups[place.group].add(place.variant)
 
+    def copy(self) -> Table:
+        """A table of the same timings."""
+        return Table(self.timings.values())
+
     def find(self, place: Spot) -> float | None:
         """Milliseconds at ``place``: as timed, or as follows from its variant and group; None if it must be timed."""
         if place.key in self.timings:

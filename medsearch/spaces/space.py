@@ -150,9 +150,9 @@ class Space:
         """The genotype whose every gene takes its first option."""
         return self._with({})
 
-    def reach(self, gene: str, option: Any) -> Genotype:
-        """A genotype in which ``gene`` exists and has this option; all other genes take their first one."""
-        genes: Genes = {gene: option}
+    def reach(self, gene: str, option: Any, given: Mapping[str, Any] | None = None) -> Genotype:
+        """A genotype in which ``gene`` exists and has this option; others are as ``given``, or take their first one."""
+        genes: Genes = {**(given or {}), gene: option}
         for above, options in self.genes().items():
             for label in options:
                 if gene.startswith(f"{above}.{str(label).split('(')[0]}."):

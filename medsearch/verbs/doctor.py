@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import torch
 from medsearch.core.units import format_bytes
 from medsearch.measure.calibrate import Accuracy, calibrate
 from medsearch.measure.cost import Conditions, CostModel
-from medsearch.measure.device import Profile, cache_folder
+from medsearch.measure.device import Profile
 from medsearch.run import Settings
 from medsearch.spaces import Genotype
+from medsearch.verbs.profile import key, make_profile
 from medsearch.verbs.search import CALIBRATION_NETWORKS
 from medsearch.verbs.setting import Setting, prepare
 
@@ -25,45 +29,95 @@ FIELDS = (
     "macs",
     "memory_predicted",
     "memory_measured",
+    "latency_sum",
     "latency_predicted",
+    "latency_low",
+    "latency_high",
     "latency_measured",
 )
 
 
-def doctor(*, predictions: int | None, space: str | None, data: str | None, out: Path | None) -> list[dict[str, Any]]:
-    """What the machine has; with ``predictions``, also that many random networks predicted and measured.
+def doctor(
+    *,
+    predictions: int | None,
+    space: str | None,
+    data: str | None,
+    out: Path | None,
+    profile: bool = False,
+    threads: int = 1,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """What the machine has; a profile of it; or, with ``predictions``, that many networks predicted and measured.
 
     Args:
         predictions: how many networks.
         space: where they are drawn from.
         data: whose image size and batch count.
         out: a CSV file that gets one row per network as each is measured; networks that it has are not measured again.
+        profile: time the parts of ``space`` on this device and remember them.
+        threads: of the runtime.
+        say: told of every step of making a profile.
     """
-    profile = Profile(threads=1, folder=cache_folder())
-    if not predictions:
-        return _machine(profile)
+    known = Profile(threads=threads)
+    if not predictions and not profile:
+        return _machine(known)
     setting = prepare(Settings(data=data, space=space, precision="fp32"))
-    conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32")
-    cost = CostModel(setting.interface, conditions, profile)
+    if profile:
+        return make_profile(setting, known, say=say)
+    assert predictions is not None
+    conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32", threads=threads)
+    cost = CostModel(setting.interface, conditions, known, loss=setting.task.loss)
     rng = random.Random(0)
     drawn = [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + predictions)]
     calibrate(cost, drawn[:CALIBRATION_NETWORKS], setting.measured)
+    if (name := key(setting)) in known.residuals:
+        cost.correct(latency=known.residuals[name])
     rows = _read(out)
     for genotype in drawn[CALIBRATION_NETWORKS:]:
         if genotype.id not in {row["id"] for row in rows}:
             rows.append(_compare(cost, setting, genotype))
             _append(out, rows[-1])
-    profile.save()
-    return [
-        {
-            "quantity": name,
-            "networks": found.networks,
-            "median off by %": round(found.median_error_percent, 1),
-            "95th percentile %": round(found.p95_error_percent, 1),
-            "largest %": round(found.largest_error_percent, 1),
-        }
-        for name, found in _summaries(rows)
+    known.save()
+    return summaries(rows)
+
+
+def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How far predictions were from measurements, and how far simpler ways to predict latency on the same networks.
+
+    The baselines are given the best of chances: their scale is fitted to the very networks they are judged on.
+    """
+    column = {name: [float(row[name]) for row in rows] for name in FIELDS if name not in ("id", "mixers")}
+    sums, real = column["latency_sum"], column["latency_measured"]
+    ratio = statistics.median(found / total for found, total in zip(real, sums, strict=True))
+    slope, start = statistics.linear_regression(column["macs"], real) if len(rows) > 1 else (0.0, real[0])
+    ways = [
+        ("memory", "medsearch", column["memory_predicted"], column["memory_measured"]),
+        ("latency", "medsearch", column["latency_predicted"], real),
+        ("latency", "sum of the table, scaled", [ratio * total for total in sums], real),
+        ("latency", "line through multiply-adds", [start + slope * macs for macs in column["macs"]], real),
     ]
+    return [{"quantity": what, "by": how, **_judged(predicted, found)} for what, how, predicted, found in ways]
+
+
+def _judged(predicted: list[float], measured: list[float]) -> dict[str, Any]:
+    found = Accuracy.of(predicted, measured)
+    errors = [abs(p / m - 1) for p, m in zip(predicted, measured, strict=True)]
+    return {
+        "networks": found.networks,
+        "mean error %": round(100 * statistics.mean(errors), 2),
+        "median %": round(found.median_error_percent, 2),
+        "95th percentile %": round(found.p95_error_percent, 2),
+        "largest %": round(found.largest_error_percent, 1),
+        "within 10 %": f"{100 * statistics.mean(error <= 0.1 for error in errors):.1f} %",
+        "rank correlation": round(statistics.correlation(_ranks(predicted), _ranks(measured)), 4)
+        if len(measured) > 1
+        else "",
+    }
+
+
+def _ranks(values: list[float]) -> list[float]:
+    order = sorted(range(len(values)), key=values.__getitem__)
+    return [float(rank) for _, rank in sorted(zip(order, range(len(order)), strict=True))]
 
 
 def _machine(profile: Profile) -> list[dict[str, Any]]:
@@ -75,7 +129,10 @@ def _machine(profile: Profile) -> list[dict[str, Any]]:
     else:
         facts["gpu"] = "none that torch sees"
         facts["training memory"] = "predicted by tracing, measured on the CPU's allocator"
-    facts["latency"] = f"measured: {len(profile.parts)} parts in {profile.path}"
+    facts["latency"] = f"{len(profile.table.timings)} parts timed, in {profile.path}"
+    for name, accuracy in profile.accuracy.items():
+        error = accuracy.get("held_out_median_error_percent", math.nan)
+        facts[f"profile of {name}"] = f"held-out median error {error:.1f} % over {accuracy.get('networks')} networks"
     return [{"what": what, "here": str(value)} for what, value in facts.items()]
 
 
@@ -88,16 +145,12 @@ def _compare(cost: CostModel, setting: Setting, genotype: Genotype) -> dict[str,
         "macs": int(predicted.macs.value),
         "memory_predicted": predicted.memory.value,
         "memory_measured": real.memory,
+        "latency_sum": cost.sums(genotype)[1],
         "latency_predicted": predicted.latency.value,
+        "latency_low": predicted.latency.low,
+        "latency_high": predicted.latency.high,
         "latency_measured": real.latency,
     }
-
-
-def _summaries(rows: list[dict[str, Any]]) -> list[tuple[str, Accuracy]]:
-    return [
-        (name, Accuracy.of(*([float(row[f"{name}_{how}"]) for row in rows] for how in ("predicted", "measured"))))
-        for name in ("memory", "latency")
-    ]
 
 
 def _read(path: Path | None) -> list[dict[str, Any]]:

@@ -11,53 +11,68 @@ import pytest
 from medsearch.core.errors import RunError
 from medsearch.measure import device
 from medsearch.measure.device import Profile, cache_folder, describe
+from medsearch.measure.residual import Residual
+from medsearch.measure.table import Spot, Timing
+
+
+def timing(key: str, ms: float = 1.0) -> Timing:
+    return Timing(spot=Spot(key=key, group="g", variant=key, work=10.0), ms=ms)
+
+
+def keys(profile: Profile) -> set[str]:
+    return set(profile.table.timings)
 
 
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     profile = Profile(threads=1, folder=tmp_path / "deep" / "er")
-    profile.parts.update({"nn.ReLU() @ 3x8x8": 0.25, "an empty call": 0.01})
+    profile.table.add(timing("nn.ReLU() @ 3x8x8", 0.25))
+    profile.overhead = 0.01
+    profile.residuals["tiny"] = Residual(constant=0.1, centre=(0.5,), weights=(0.2,), spread=0.03, errors=(0.01, -0.02))
+    profile.accuracy["tiny"] = {"networks": 2}
     profile.save()
-    assert Profile(threads=1, folder=tmp_path / "deep" / "er").parts == profile.parts
+    again = Profile(threads=1, folder=tmp_path / "deep" / "er")
+    assert again.table.timings == profile.table.timings
+    assert (again.overhead, again.residuals, again.accuracy) == (0.01, profile.residuals, {"tiny": {"networks": 2}})
 
 
 def test_nothing_is_written_where_nothing_is_new(tmp_path: Path) -> None:
     Profile(threads=1, folder=tmp_path).save()
     assert list(tmp_path.iterdir()) == []
     profile = Profile(threads=1, folder=tmp_path)
-    profile.parts["x"] = 1.0
+    profile.table.add(timing("x"))
     profile.save()
     profile.path.unlink()
     profile.save()
     assert not profile.path.exists()
-    profile.parts["y"] = 2.0
+    profile.table.add(timing("y"))
     profile.save()
-    assert Profile(threads=1, folder=tmp_path).parts == {"x": 1.0, "y": 2.0}
+    assert keys(Profile(threads=1, folder=tmp_path)) == {"x", "y"}
 
 
 def test_other_threads_have_a_profile_of_their_own(tmp_path: Path) -> None:
     one = Profile(threads=1, folder=tmp_path)
-    one.parts["x"] = 1.0
+    one.table.add(timing("x"))
     one.save()
     two = Profile(threads=2, folder=tmp_path)
-    assert two.parts == {} and two.path != one.path
+    assert keys(two) == set() and two.path != one.path
 
 
 def test_a_profile_of_another_device_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Profile(threads=1, folder=tmp_path)
-    here.parts["x"] = 1.0
+    here.table.add(timing("x"))
     here.save()
     monkeypatch.setattr(device, "describe", lambda threads: {**describe(threads), "cpu": "another one"})
     there = Profile(threads=1, folder=tmp_path)
-    assert there.parts == {} and there.path != here.path
+    assert keys(there) == set() and there.path != here.path
     # Not under the name of this device either, for example when somebody has copied or renamed it.
     here.path.rename(there.path)
-    assert Profile(threads=1, folder=tmp_path).parts == {}
+    assert keys(Profile(threads=1, folder=tmp_path)) == set()
 
 
 def written(folder: Path, **changes: Any) -> Profile:
     """A saved profile with one part, in which these values were changed by hand."""
     profile = Profile(threads=1, folder=folder)
-    profile.parts["x"] = 1.0
+    profile.table.add(timing("x"))
     profile.save()
     data = json.loads(profile.path.read_text())
     profile.path.write_text(json.dumps({**data, **changes}))
@@ -68,19 +83,43 @@ def test_a_profile_of_another_format_or_runtime_is_not_used(tmp_path: Path) -> N
     described = {**describe(1), "runtime": "onnxruntime 0.1 CPU"}
     for changes in ({"format": 0}, {"device": described}, {"device": None}):
         written(tmp_path, **changes)
-        assert Profile(threads=1, folder=tmp_path).parts == {}
+        assert keys(Profile(threads=1, folder=tmp_path)) == set()
+
+
+ROW = {"key": "x", "group": "g", "variant": "x", "work": 10.0, "ms": 1.0}
 
 
 @pytest.mark.parametrize(
-    "parts", [None, [1.0], {"x": "1.0"}, {"x": None}, {"x": -1.0}, {"x": float("nan")}, {"x": True}]
+    "changes",
+    [
+        {"timings": None},
+        {"timings": [1.0]},
+        {"timings": [{**ROW, "ms": "1.0"}]},
+        {"timings": [{**ROW, "ms": -1.0}]},
+        {"timings": [{**ROW, "ms": float("nan")}]},
+        {"timings": [{**ROW, "work": 0.0}]},
+        {"overhead_ms": "little"},
+        {"accuracy": []},
+        {"residuals": {"tiny": {"constant": 0.0}}},
+        {"residuals": {"tiny": {"constant": 0.0, "spread": "x", "centre": [], "weights": [], "errors": []}}},
+    ],
+    ids=str,
 )
-def test_a_damaged_profile_is_refused_and_says_what_to_do(tmp_path: Path, parts: Any) -> None:
-    path = written(tmp_path, parts=parts).path
-    with pytest.raises(RunError) as caught:
+def test_a_damaged_profile_is_refused_and_says_what_to_do(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = written(tmp_path, **changes).path
+    with pytest.raises(RunError, match="is damaged") as caught:
         Profile(threads=1, folder=tmp_path)
-    assert str(caught.value) == (
-        f"{path}: is not a list of parts with their milliseconds.\n  Delete it, to measure again."
-    )
+    assert (caught.value.where, caught.value.remedy) == (str(path), "Delete it, to measure again.")
+
+
+def test_a_profile_asked_for_by_name_must_be_of_this_device(tmp_path: Path) -> None:
+    path = written(tmp_path).path
+    assert keys(Profile(threads=1, file=path)) == {"x"}
+    with pytest.raises(RunError, match=r"is of .*'threads': 1.*; this is .*'threads': 2"):
+        Profile(threads=2, file=path)
+    path.write_text("{}")
+    with pytest.raises(RunError, match="no device profile of this version"):
+        Profile(threads=1, file=path)
 
 
 def test_a_profile_that_is_no_json_is_refused_with_its_place(tmp_path: Path) -> None:

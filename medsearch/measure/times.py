@@ -1,0 +1,129 @@
+"""Milliseconds of network parts in ONNX Runtime: timed where the profile knows too little, else read from it."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from medsearch.backbones import Call
+from medsearch.export.onnx import to_onnx_fast
+from medsearch.measure.device import Profile
+from medsearch.measure.latency import latency
+from medsearch.measure.table import Shape, Spot, Timing, spot
+
+CHAIN = 4
+"""Copies of a part in the file that is timed: what happens at a file's ends then weighs as little as in a network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A part on maps of these shapes (C, *S), to be timed.
+
+    Args:
+        call: makes it.
+        shapes: of its inputs; several are the stage features and the image of a head.
+        macs: its multiply-adds.
+        output: shape of its output.
+    """
+
+    call: Call
+    shapes: tuple[Shape, ...]
+    macs: int
+    output: Shape
+
+    @property
+    def spot(self) -> Spot:
+        """Where it stands in a table."""
+        return spot(self.call, self.shapes, macs=self.macs, outputs=_count(self.output))
+
+    @property
+    def chain(self) -> int:
+        """How many copies are timed behind each other: one where the output has another shape than the input."""
+        return CHAIN if self.shapes == (self.output,) else 1
+
+    def onnx(self) -> bytes:
+        """The file that is timed."""
+        inputs = [torch.rand(1, *shape) for shape in self.shapes]
+        module = nn.Sequential(*(self.call.make() for _ in range(self.chain))) if self.chain > 1 else self.call.make()
+        return to_onnx_fast(module, (inputs[0],) if len(inputs) == 1 else (inputs[:-1], inputs[-1]))
+
+
+class PartTimes:
+    """What parts add to the latency of a network on one device.
+
+    Args:
+        profile: the device's; timings that are made are added to it.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._known: dict[str, float] = {}
+
+    @property
+    def overhead(self) -> float:
+        """Milliseconds that entering the runtime takes, whatever the network: paid once, and not once per part."""
+        if self.profile.overhead is None:
+            onnx = to_onnx_fast(nn.Hardtanh(), (torch.rand(1, 1),))
+            self.profile.overhead = self._timed(onnx, 0.1)
+        return self.profile.overhead
+
+    def of(self, place: Spot, probe: Probe) -> float:
+        """Milliseconds of a part: as timed, as follows from others, or timed now; ``place`` is ``probe.spot``."""
+        if place.key not in self._known:
+            found = self.profile.table.find(place)
+            self._known[place.key] = self.time([probe])[place.key] if found is None else found
+        return self._known[place.key]
+
+    def missing(self, probes: Iterable[Probe]) -> list[Probe]:
+        """Those of ``probes`` that must be timed before the rest follows, in the order given."""
+        table, wanted = self.profile.table.copy(), []
+        for probe in probes:
+            place = probe.spot
+            if table.find(place) is None:
+                table.add(Timing(spot=place, ms=place.work * 1e-6))
+                wanted.append(probe)
+        return wanted
+
+    def time(
+        self,
+        probes: Sequence[Probe],
+        *,
+        rounds: int = 1,
+        seconds: float = 0.08,
+        seen: Callable[[int], None] | None = None,
+    ) -> dict[str, float]:
+        """Time ``probes`` and enter them in the profile; returns milliseconds by key.
+
+        In every round all are timed once, in random order, so that a slow minute of the machine meets all alike; what
+        counts is the median of a part's rounds, each the lower quartile of its runs.
+        """
+        files = [probe.onnx() for probe in probes]
+        overhead, rng = self.overhead, random.Random(0)
+        spent: list[list[float]] = [[] for _ in probes]
+        for turn in range(rounds):
+            for index in rng.sample(range(len(probes)), len(probes)):
+                spent[index].append(self._timed(files[index], seconds))
+            if seen:
+                seen(turn + 1)
+        found = {}
+        for probe, values in zip(probes, spent, strict=True):
+            ms = max(0.0, statistics.median(values) - overhead) / probe.chain
+            self.profile.table.add(Timing(spot=probe.spot, ms=ms))
+            found[probe.spot.key] = ms
+        self._known.clear()
+        return found
+
+    def _timed(self, onnx: bytes, seconds: float) -> float:
+        return latency(onnx, threads=self.profile.device["threads"], seconds=seconds).quartile_low_ms
+
+
+def _count(shape: Shape) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total

@@ -1,0 +1,112 @@
+"""``medsearch doctor --profile``: what this device needs for the parts of a space, with its held-out error."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from medsearch.export.onnx import to_onnx_fast
+from medsearch.measure.calibrate import Accuracy
+from medsearch.measure.cost import Conditions, CostModel
+from medsearch.measure.device import Profile
+from medsearch.measure.latency import latency
+from medsearch.measure.residual import fit
+from medsearch.measure.times import Probe
+from medsearch.spaces import Genotype, Space
+from medsearch.verbs.setting import Setting
+
+PROBES = 170
+"""Parts that are timed at most."""
+NETWORKS = 30
+"""Whole networks that are timed: what sums over parts miss is learned from them."""
+ROUNDS = 3
+DRAWN = 300
+
+
+def key(setting: Setting) -> str:
+    """What a residual model holds for: space, task, channels and image size."""
+    size = "x".join(map(str, setting.data.size))
+    return f"{setting.space.name} {setting.data.task} {setting.interface.channels}x{size}"
+
+
+def make_profile(
+    setting: Setting, profile: Profile, *, say: Callable[[str], None], probes: int = PROBES, networks: int = NETWORKS
+) -> list[dict[str, Any]]:
+    """Time parts of the setting's space, then whole networks of it, and save both in ``profile``.
+
+    Parts and networks are timed in :data:`ROUNDS` rounds, each in random order.
+    """
+    begun = time.perf_counter()
+    conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32")
+    cost = CostModel(setting.interface, conditions, profile)
+    rng = random.Random(1)
+    candidates = [probe for genotype in _covering(setting.space, rng) for probe in cost.probes(genotype)]
+    wanted = cost.times.missing(_distinct(candidates))[:probes]
+    say(f"{len(wanted)} parts to time, then {networks} networks, in {ROUNDS} rounds each")
+    cost.times.time(wanted, rounds=ROUNDS, seconds=0.04, seen=lambda turn: say(f"parts: round {turn} of {ROUNDS}"))
+    drawn = [setting.space.sample(rng) for _ in range(networks)]
+    measured = _measured(setting, drawn, profile.device["threads"], say)
+    sums = [cost.sums(genotype)[1] for genotype in drawn]
+    residual = fit(sums, [cost.features(genotype) for genotype in drawn], measured)
+    predicted = [
+        residual.apply(total, cost.features(genotype), "ms").value for total, genotype in zip(sums, drawn, strict=True)
+    ]
+    unseen = [value / math.exp(error) for value, error in zip(measured, residual.errors, strict=True)]
+    accuracy = Accuracy.of(unseen, measured)
+    name = key(setting)
+    profile.residuals[name] = residual
+    profile.accuracy[name] = {
+        "probes": len(wanted) + networks,
+        "networks": networks,
+        "held_out_median_error_percent": accuracy.median_error_percent,
+        "held_out_p95_error_percent": accuracy.p95_error_percent,
+        "fitted_median_error_percent": Accuracy.of(predicted, measured).median_error_percent,
+        "interval_percent": 100 * residual.spread,
+    }
+    profile.save()
+    found = {
+        "for": name,
+        "probes": len(wanted) + networks,
+        "held-out median error %": round(accuracy.median_error_percent, 2),
+        "95th percentile %": round(accuracy.p95_error_percent, 2),
+        "interval +- %": round(100 * residual.spread, 1),
+        "minutes": round((time.perf_counter() - begun) / 60, 1),
+        "profile": str(profile.path),
+    }
+    return [{"what": what, "here": str(value)} for what, value in found.items()]
+
+
+def _covering(space: Space, rng: random.Random) -> Iterator[Genotype]:
+    """Genotypes that between them have every option: at the narrowest widths, at the widest, then at random."""
+    widths = {gene: options for gene, options in space.genes().items() if gene.endswith(".dim")}
+    for pick in (0, -1):
+        given = {gene: options[pick] for gene, options in widths.items()}
+        for gene, options in space.genes().items():
+            if gene not in widths:
+                yield from (space.reach(gene, option, given) for option in options)
+    yield from (space.sample(rng) for _ in range(DRAWN))
+
+
+def _distinct(probes: list[Probe]) -> list[Probe]:
+    return list(dict.fromkeys(probes))
+
+
+def _measured(setting: Setting, drawn: list[Genotype], threads: int, say: Callable[[str], None]) -> list[float]:
+    """Milliseconds of whole networks: the median over rounds."""
+    files = []
+    for genotype in drawn:
+        image_BCS = torch.zeros(1, setting.data.channels, *setting.data.size)
+        files.append(to_onnx_fast(setting.network(genotype), (image_BCS,)))
+    rng = random.Random(2)
+    spent: list[list[float]] = [[] for _ in drawn]
+    for turn in range(ROUNDS):
+        for index in rng.sample(range(len(drawn)), len(drawn)):
+            spent[index].append(latency(files[index], threads=threads, seconds=0.1).median_ms)
+        say(f"networks: round {turn + 1} of {ROUNDS}")
+    return [statistics.median(values) for values in spent]

@@ -1,0 +1,173 @@
+"""``medsearch doctor --feasibility``: whether a search under binding budgets tries and delivers only what fits.
+
+The budgets are set at the lowest quartile of the space's predicted memory and latency.  In place of training, a network
+counts as the better the more multiply-adds it has, so that the search is drawn to its limits.  Every trial is then
+measured as a whole network; and the genes of the trials are compared with those of networks drawn at random, and of
+those among them that fit: diversity that the budgets leave is to be kept.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from medsearch.core.units import format_bytes
+from medsearch.measure.budget import Budget
+from medsearch.measure.cost import CostModel
+from medsearch.search import STRATEGIES, Search
+from medsearch.search.store import Store
+from medsearch.spaces import Genotype, Space
+from medsearch.verbs.setting import Setting
+
+FIELDS = (
+    "trial",
+    "id",
+    "memory_predicted",
+    "memory_upper",
+    "memory_measured",
+    "latency_predicted",
+    "latency_upper",
+    "latency_measured",
+    "kept",
+)
+DRAWN = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Size:
+    """An evaluation that only knows how large a network is."""
+
+    error: float
+    seconds: float = 0.0
+    stopped: bool = False
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {"error": self.error}
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        return (self.error,)
+
+
+def feasibility(
+    setting: Setting, cost: CostModel, *, trials: int, strategy: str, out: Path, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Search under binding budgets, measure every trial, and say how many fit and how diverse they are.
+
+    Args:
+        setting: space, data and task.
+        cost: corrected by whole networks.
+        trials: how many.
+        strategy: of the search.
+        out: a CSV file that gets a row as each trial is measured; those it has are not measured again.
+        seed: of the search.
+    """
+    rng = random.Random(seed)
+    drawn = [setting.space.sample(rng) for _ in range(DRAWN)]
+    budget = Budget(
+        memory=_quartile(cost(genotype).memory.value for genotype in drawn),
+        latency=_quartile(cost(genotype).latency.value for genotype in drawn),
+    )
+
+    def evaluate(genotype: Genotype, *_: Any, **__: Any) -> _Size:
+        return _Size(error=1 / math.log(cost(genotype).macs.value))
+
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
+        search = Search(
+            space=setting.space,
+            strategy=STRATEGIES[strategy](),
+            cost=cost,
+            budget=budget,
+            evaluate=evaluate,
+            executor=executor,
+            store=Store(f"sqlite:///{folder}/study.db", setting.space),
+            seed=seed,
+        )
+        tried = [trial.genotype for trial in search.run(until=lambda history: len(history) >= trials)]
+    rows = _measured(setting, cost, budget, tried, out)
+    fitting = [genotype for genotype in drawn if budget.excess(cost(genotype)) <= 0]
+    over = [row for row in rows if row["kept"] != "True"]
+    entropies = [_mean_entropy(setting.space, group) for group in (drawn, fitting, tried)]
+    found = {
+        "memory budget": format_bytes(budget.memory or 0),
+        "latency budget": f"{budget.latency:.3g} ms",
+        "of networks drawn at random fit": f"{100 * len(fitting) / len(drawn):.1f} %",
+        "trials": len(rows),
+        "over budget when measured": f"{len(over)} ({100 * len(over) / len(rows):.2f} %)",
+        "proposals repaired": search.tally.repaired,
+        "proposals drawn again": search.tally.resampled,
+        "different networks": len(set(tried)),
+        "entropy of a gene, at random": f"{entropies[0]:.3f}",
+        "entropy of a gene, at random among those that fit": f"{entropies[1]:.3f}",
+        "entropy of a gene, trials": f"{entropies[2]:.3f}",
+    }
+    lines = [{"what": what, "here": str(value)} for what, value in found.items()]
+    for gene in sorted(setting.space.genes()):
+        before, among, after = (entropy(setting.space, gene, group) for group in (drawn, fitting, tried))
+        lines.append(
+            {"what": f"entropy of {gene}", "here": f"{before:.2f} -> {among:.2f} among fitting, {after:.2f} tried"}
+        )
+    return lines
+
+
+def entropy(space: Space, gene: str, genotypes: Sequence[Genotype]) -> float:
+    """Shannon entropy of a gene's options among networks that have it, as a share of the largest possible."""
+    counts = Counter(genes[gene] for genes in map(space.encode, genotypes) if gene in genes)
+    total, options = sum(counts.values()), len(space.genes()[gene])
+    if total == 0 or options < 2:
+        return math.nan
+    return -sum(n / total * math.log(n / total) for n in counts.values()) / math.log(options)
+
+
+def _mean_entropy(space: Space, genotypes: Sequence[Genotype]) -> float:
+    found = [entropy(space, gene, genotypes) for gene in space.genes()]
+    return statistics.mean(value for value in found if not math.isnan(value))
+
+
+def _quartile(values: Iterable[float]) -> float:
+    return statistics.quantiles(values, n=4)[0]
+
+
+def _measured(
+    setting: Setting, cost: CostModel, budget: Budget, tried: Sequence[Genotype], out: Path
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    if out.exists():
+        with out.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    known = {row["id"] for row in rows}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        if not known:
+            writer.writeheader()
+        for number, genotype in enumerate(tried):
+            if genotype.id in known:
+                continue
+            predicted, real = cost(genotype), setting.measured(genotype)
+            assert budget.memory is not None and budget.latency is not None
+            row = {
+                "trial": number,
+                "id": genotype.id,
+                "memory_predicted": predicted.memory.value,
+                "memory_upper": predicted.memory.high,
+                "memory_measured": real.memory,
+                "latency_predicted": predicted.latency.value,
+                "latency_upper": predicted.latency.high,
+                "latency_measured": real.latency,
+                "kept": str(real.memory <= budget.memory and real.latency <= budget.latency),
+            }
+            writer.writerow(row)
+            file.flush()
+            rows.append(row)
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -10,17 +11,19 @@ from torch import nn
 
 from medsearch.backbones import Denoiser, Interface, Network, Residual, Standardize, build
 from medsearch.core.config import read_yaml
-from medsearch.core.library import find
+from medsearch.core.library import find, names
 from medsearch.spaces import Block, Genotype, Part, Stage, read_space
 
-DRAWS = 40
+DRAWS = 6
+MANY = 1000
 SIZES = {2: (13, 18), 3: (9, 6, 7)}
 INTERFACES = {
     "classification": Interface(task="classification", channels=2, outputs=5),
     "segmentation": Interface(task="segmentation", channels=2, outputs=3),
     "denoising": Interface(task="denoising", channels=2, outputs=2),
 }
-SEARCHED = [(name, task) for name in ("hybrid2d-tiny", "hybrid3d-tiny") for task in INTERFACES]
+SPACES = [name for name in names("spaces") if "published" not in read_yaml(find("spaces", name))]
+SEARCHED = [(name, task) for name in SPACES for task in INTERFACES]
 SMALL = Genotype(
     dims=2,
     stem=Part.of("conv"),
@@ -34,27 +37,34 @@ def drawn(name: str, task: str, count: int) -> list[Genotype]:
     return [space.sample(rng) for _ in range(count)]
 
 
-def wanted_shape(dims: int, task: str, batch: int) -> tuple[int, ...]:
+def check_learns(genotype: Genotype, task: str, size: tuple[int, ...]) -> None:
+    network = build(genotype, INTERFACES[task])
+    output = network(torch.rand(2, 2, *size))
     outputs = INTERFACES[task].outputs
-    return (batch, outputs) if task == "classification" else (batch, outputs, *SIZES[dims])
+    assert output.shape == ((2, outputs) if task == "classification" else (2, outputs, *size)), genotype
+    assert type(network) is (Denoiser if task == "denoising" else Network)
+    output.square().mean().backward()
+    for weight, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), (genotype, weight)
 
 
 @pytest.mark.parametrize(("name", "task"), SEARCHED)
 def test_every_network_of_a_shipped_space_runs_and_learns(name: str, task: str) -> None:
-    for genotype in drawn(name, task, DRAWS):
-        network = build(genotype, INTERFACES[task])
-        image_BCS = torch.rand(2, 2, *SIZES[genotype.dims])
-        output = network(image_BCS)
-        assert output.shape == wanted_shape(genotype.dims, task, 2), genotype
-        assert type(network) is (Denoiser if task == "denoising" else Network)
-        output.square().mean().backward()
-        for weight, parameter in network.named_parameters():
-            assert parameter.grad is not None and parameter.grad.isfinite().all(), (genotype, weight)
+    for i, genotype in enumerate(drawn(name, task, DRAWS)):
+        check_learns(genotype, task, SIZES[genotype.dims] if i % 2 else (1,) * genotype.dims)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPACES)
+def test_a_thousand_networks_of_a_shipped_space_run_and_learn_on_the_smallest_image(name: str) -> None:
+    for genotype in drawn(name, "classification", MANY):
+        assert Genotype.from_data(json.loads(json.dumps(genotype.to_data()))) == genotype
+        check_learns(genotype, "classification", (1,) * genotype.dims)
 
 
 @pytest.mark.parametrize(("name", "task"), SEARCHED)
 def test_one_image_alone_gives_what_it_gives_in_a_batch(name: str, task: str) -> None:
-    for genotype in drawn(name, task, 6):
+    for genotype in drawn(name, task, 2):
         network = build(genotype, INTERFACES[task]).eval()
         image_BCS = torch.rand(3, 2, *SIZES[genotype.dims])
         with torch.no_grad():

@@ -11,6 +11,11 @@ from medsearch.blocks import DOWNSAMPLES, MIXERS, STEMS
 from medsearch.spaces import Part, Space
 from medsearch.spaces.tree import leaves_of, variants
 
+_FREE_OF_WIDTH = set(
+    "block differential dilation gate grid kernel norm op order pool regions se shift top_regions window".split()
+)
+"""Knobs whose legal values are the same at every width, so that one width is enough to try them."""
+
 
 def check(space: Space, interface: Interface) -> None:
     """Make every part with every option of each of its knobs, at every width that it may have.
@@ -41,8 +46,10 @@ def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:
                     yield where, part_call(DOWNSAMPLES, part, where, source, width, dims=dims)
         before = widths
         for role, node, spot in _roles(stage, place):
+            seen: dict[str, Part] = {}
             for where, part in _parts(node, spot):
-                for width in widths:
+                first = seen.setdefault(part.name, part)
+                for width in widths if _width_bears_on(part, first) else widths[:1]:
                     norms = _norms(stage) if width == widths[0] else _norms(stage)[:1]
                     yield from ((where, call) for call in _of_block(role, part, where, width, dims, norms))
     first = space.first()
@@ -51,6 +58,12 @@ def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:
     given["blocks"] = mirrored(first, stage_calls(first, space.source))
     for where, part in _parts(space.tree["head"], f"{space.source}: heads.{interface.task}"):
         yield where, head_call(part, where, interface.task, smallest, **given)
+
+
+def _width_bears_on(part: Part, first: Part) -> bool:
+    """Whether a part must be tried at every width although ``first``, of the same name, is."""
+    changed = {knob for knob, _ in set(part.knobs) ^ set(first.knobs)}
+    return not changed or not changed <= _FREE_OF_WIDTH
 
 
 def _of_block(role: str, part: Part, where: str, width: int, dims: int, norms: list[str]) -> Iterator[Call]:

@@ -27,6 +27,12 @@ from medsearch.blocks.nd import depthwise, head_shape, local_filter, to_first, t
 
 MASKED = -1e4  # finite, so that no row is without a number; representable in half precision
 
+FEW_KEYS = 128
+"""Up to so many keys, maps in half precision are written out to train on the CPU.
+
+There the fused product takes 1.3 to 7 times as long; with more keys, maps outgrow queries, keys, values and result.
+"""
+
 
 class HeadShape(NamedTuple):
     """Number of heads, width of a head's values, and width of its queries and keys."""
@@ -171,8 +177,8 @@ class Projections(nn.Module):
 class SoftmaxProduct(nn.Module):
     """softmax(q k^T scale + bias) v, and what may become of the maps in it.
 
-    The fused product stores no map.  Maps are written out where keys are selected in them, and where keys are few and
-    widths unequal, which is faster then.
+    The fused product stores no map.  Maps are written out where keys are selected in them, where keys are few and
+    widths unequal, which is faster then, and to train on the CPU where that is faster.
 
     Args:
         part: name of the mixer, for messages.
@@ -233,7 +239,7 @@ class SoftmaxProduct(nn.Module):
         if bias_BHNM is not None:
             bias_BHNM = bias_BHNM.to(q_BHNQ.dtype)
         width = self.narrow
-        if self._written_out(keys, kept):
+        if self._written_out(keys, kept) or _slow_to_train(q_BHNQ, keys, bias_BHNM):
             map_BHNM = self._map(q_BHNQ[..., :width], k_BHMQ[..., :width], bias_BHNM, kept)
             if not self.differential:
                 return map_BHNM.to(v_BHMD.dtype) @ v_BHMD
@@ -261,7 +267,7 @@ class SoftmaxProduct(nn.Module):
         return self(q, k, v, bias).unflatten(1, (groups, heads))
 
     def macs(self, queries: int, keys: int, *, offered: int | None = None) -> int:
-        """Multiply-adds where each of so many queries meets so many keys, and is left so many."""
+        """Multiply-adds where each of so many queries meets so many keys, and is left so many; of inference."""
         heads, width, narrow = self.shape
         if self._written_out(keys, self.kept(keys if offered is None else offered)):
             return queries * keys * heads * ((1 + self.differential) * self.narrow + width)
@@ -315,6 +321,18 @@ class SoftmaxProduct(nn.Module):
         wide = y_BHND.float()
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + 1e-5) * (1 - self.lambda_init)
         return (wide * scale * self.gain.float()).to(y_BHND.dtype)
+
+
+def _slow_to_train(q_BHNQ: Tensor, keys: int, bias_BHNM: Tensor | None) -> bool:
+    """Whether a fused product on the CPU is to be differentiated that is no faster than maps written out.
+
+    A bias that learns has no fused product, which then writes maps out itself, and more.
+    """
+    if q_BHNQ.device.type != "cpu" or not (torch.is_grad_enabled() and q_BHNQ.requires_grad):
+        return False
+    if bias_BHNM is not None and bias_BHNM.requires_grad:
+        return True
+    return q_BHNQ.dtype in (torch.bfloat16, torch.float16) and keys <= FEW_KEYS
 
 
 class OffsetTable(nn.Module):

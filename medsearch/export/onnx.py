@@ -38,7 +38,7 @@ def to_onnx(model: nn.Module, size: tuple[int, ...], channels: int, *, path: Pat
     network = plain_copy(model)
     image_BCS = torch.zeros(2, channels, *size)
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 network,
                 (image_BCS,),
@@ -68,7 +68,7 @@ def to_onnx_fast(module: nn.Module, inputs: tuple[Any, ...]) -> bytes:
     module = plain_copy(module)
     names = [f"input_{i}" for i, _ in enumerate(tree_leaves(inputs))]
     file: Any = io.BytesIO()
-    with _quiet():
+    with _quiet(), torch.no_grad():
         try:
             torch.onnx.export(module, inputs, file, dynamo=False, input_names=names, opset_version=OPSET)
         except (torch.onnx.errors.OnnxExporterError, RuntimeError):

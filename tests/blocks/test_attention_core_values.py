@@ -62,6 +62,23 @@ def test_equals_the_softmax_written_out(differential, qk_dim, keys):
             )
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-2)], ids=str)
+@pytest.mark.parametrize("learned", [False, True])
+def test_training_has_the_values_and_gradients_of_the_softmax(learned, dtype, tolerance):
+    made = core()
+    q, k, v = (part.to(dtype).requires_grad_() for part in inputs(made, MANY, 2))
+    bias = torch.randn(1, HEADS, 4, MANY).to(dtype).requires_grad_(learned)
+    wanted = [q, k, v, bias][: 3 + learned]
+    y, right = made(q, k, v, bias), expected(made, q, k, v, bias)
+    torch.testing.assert_close(y.double(), right, rtol=tolerance, atol=tolerance)
+    for seen, true in zip(
+        torch.autograd.grad(y.double().square().sum(), wanted),
+        torch.autograd.grad(right.square().sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(seen.double(), true.double(), rtol=tolerance, atol=4 * tolerance)
+
+
 def test_axes_in_front_of_the_heads_are_as_a_batch():
     made = core()
     q, k, v = inputs(made, 6, 2, 5)

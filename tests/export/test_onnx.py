@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 import math
 import warnings
@@ -19,13 +18,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from medsearch.backbones import Interface, Network, build
-from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
 from medsearch.core.errors import RefusedError
 from medsearch.export.onnx import OPSET, check_onnx, to_onnx, to_onnx_fast
 from medsearch.spaces import Block, Genotype, Part, Stage
-
-REGISTRIES = {"mixer": MIXERS, "channel": CHANNELS, "stem": STEMS, "downsample": DOWNSAMPLES, "head": HEADS}
-PARTS = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry]
 
 
 def network(dims: int, interface: Interface, *mixers: str) -> Network:
@@ -141,31 +136,6 @@ def run(data: bytes, inputs: Any) -> np.ndarray:
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     given = {f"input_{i}": x.numpy() for i, x in enumerate(tree_leaves(inputs))}
     return np.asarray(session.run(None, {entry.name: given[entry.name] for entry in session.get_inputs()})[0])
-
-
-def part_and_inputs(kind: str, name: str, dims: int) -> tuple[nn.Module, tuple[Any, ...]]:
-    size, widths = ((9, 12), (4, 6)) if dims == 2 else ((5, 4, 6), (4, 6))
-    given: dict[str, Any] = {"dims": dims, "outputs": 3, "channels": 2}
-    wanted = inspect.signature(REGISTRIES[kind][name]).parameters
-    fixed = {key: value for key, value in given.items() if key in wanted}
-    positional: dict[str, tuple[Any, ...]] = {"stem": (2, 8), "downsample": (6, 8), "head": (widths,)}
-    part = REGISTRIES[kind][name](*positional.get(kind, (8,)), **fixed)
-    if kind == "head":
-        features = [
-            torch.randn(1, width, *(math.ceil(n / 2 ** (i + 1)) for n in size)) for i, width in enumerate(widths)
-        ]
-        return part, (features, torch.randn(1, 2, *size))
-    return part, (torch.randn(1, positional.get(kind, (8,))[0], *size),)
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize(("kind", "name"), PARTS, ids="-".join)
-def test_the_fast_way_gives_the_values_of_every_part(kind: str, name: str, dims: int) -> None:
-    part, inputs = part_and_inputs(kind, name, dims)
-    data = to_onnx_fast(part, inputs)
-    with torch.no_grad():
-        expected = part.eval()(*inputs).numpy()
-    np.testing.assert_allclose(run(data, inputs), expected, rtol=0, atol=1e-4 * float(np.abs(expected).max() + 1e-3))
 
 
 class Awkward(nn.Module):

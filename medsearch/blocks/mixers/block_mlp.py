@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import lcm, prod
 
+import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
@@ -52,9 +53,9 @@ class BlockMlp(nn.Module):
         tokens = prod(self.edges)
         hidden = hidden_width("block_mlp", tokens, ratio, hidden)
         self.norm = nn.LayerNorm(dim)
-        self.expand = nn.Conv1d(tokens, hidden, 1)
+        self.expand = _PositionsLinear(tokens, hidden, 1)
         self.act = nn.GELU()
-        self.project = nn.Conv1d(hidden, tokens, 1)
+        self.project = _PositionsLinear(hidden, tokens, 1)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         x_BSC = pad_to_multiple(self.norm(to_last(x_BCS)), self.edges)
@@ -85,3 +86,13 @@ class BlockMlp(nn.Module):
         order_T = mirrored_order(self.edges, axis)
         mirrored = {f"project.{name}": tensor[order_T] for name, tensor in self.project.named_parameters()}
         return mirrored | {"expand.weight": self.expand.weight[:, order_T]}
+
+
+class _PositionsLinear(nn.Conv1d):
+    """A convolution of edge 1 over (1, T, M); in mixed precision on the CPU one matrix product, which is faster."""
+
+    def forward(self, x_1TM: Tensor) -> Tensor:
+        if x_1TM.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x_1TM)
+        assert self.bias is not None
+        return torch.addmm(self.bias.unsqueeze(1), self.weight.squeeze(2), x_1TM.squeeze(0)).unsqueeze(0)

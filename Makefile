@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/medsearch search --recipe demo -o runs/demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 setup: $(VENV)/.installed-dev
 

@@ -38,9 +38,8 @@ def _count(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "99"
-    )  # torch's profiler otherwise writes a line whenever memory is measured
+    # torch's profiler otherwise writes a line whenever memory is measured
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
         options = _parser().parse_args(arguments)
         options.command = shlex.join(["medsearch", *arguments])
@@ -78,7 +77,17 @@ def _parser() -> argparse.ArgumentParser:
         help="import a module of yours that registers mixers or other parts, before the verb; may be repeated",
     )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=_Parser)
-    for add in (_add_search, _add_compress, _add_export, _add_bench, _add_report, _add_data, _add_spaces, _add_doctor):
+    for add in (
+        _add_search,
+        _add_verify,
+        _add_compress,
+        _add_export,
+        _add_bench,
+        _add_report,
+        _add_data,
+        _add_spaces,
+        _add_doctor,
+    ):
         add(verbs)
     return parser
 
@@ -99,6 +108,16 @@ def _add_search(verbs: Any) -> None:
     verb.add_argument("--budget-mem", metavar="1GB", help="peak memory of one training step")
     verb.add_argument("--budget-latency", metavar="20ms", help="median latency of the ONNX file, batch 1, 1 thread")
     verb.add_argument("--budget-params", metavar="1M", help="number of parameters")
+    verb.add_argument("--budget-infer-mem", metavar="100MB", help="peak memory of a forward pass, batch 1")
+    verb.add_argument("--budget-macs", metavar="500M", help="multiply-adds of one image")
+    verb.add_argument("--budget-file", metavar="5MB", help="size of the ONNX file")
+    verb.add_argument(
+        "--fit-batch",
+        action="store_true",
+        default=None,
+        help="train each network so that a step keeps --budget-mem: the batch in pieces whose gradients add up, in 16 "
+        "bits unless --precision is given, blocks run again in the backward pass",
+    )
     verb.add_argument("--time", metavar="10m", help="time for everything (default 15m, unless --trials is given)")
     verb.add_argument("--trials", type=int, metavar="N", help="number of trials")
     verb.add_argument("--finalists", type=int, metavar="N", help="networks trained fully (default 3)")
@@ -119,6 +138,17 @@ def _add_search(verbs: Any) -> None:
     verb.add_argument("--resume", metavar="RUN", help="go on with an interrupted search")
     verb.add_argument("--json", action="store_true", help="print the results as JSON")
     verb.set_defaults(verb=_search)
+
+
+def _add_verify(verbs: Any) -> None:
+    verb = verbs.add_parser(
+        "verify",
+        help="measure a delivered network again, on this machine, and compare with its budget.json",
+        description="Exit code 0: every limit is kept here; 3: at least one is not.",
+    )
+    verb.add_argument("model", help="a delivered folder, or the model.pt in it")
+    verb.add_argument("--json", action="store_true", help="print the results as JSON")
+    verb.set_defaults(verb=_verify)
 
 
 def _add_compress(verbs: Any) -> None:
@@ -145,9 +175,18 @@ def _add_export(verbs: Any) -> None:
 
 
 def _add_bench(verbs: Any) -> None:
-    verb = verbs.add_parser("bench", help="latency and size of ONNX files side by side, as ratios in one process")
-    verb.add_argument("files", nargs="+", help="ONNX files or model.pt; the first is what the others are compared with")
-    verb.add_argument("--threads", type=_count, default=1, metavar="N", help="of ONNX Runtime (default 1)")
+    verb = verbs.add_parser(
+        "bench",
+        help="latency and size of ONNX files side by side, or of token mixers and public implementations",
+        description="FILES side by side, as ratios in one process; or with --blocks token mixers beside their rivals "
+        "(needs the extra 'bench': pip install 'medsearch[bench]').",
+    )
+    verb.add_argument("files", nargs="*", help="ONNX files or model.pt; the first is what the others are compared with")
+    verb.add_argument("--blocks", metavar="RECIPE", help="a file such as recipes/bench/blocks.yaml")
+    verb.add_argument("-o", "--out", metavar="CSV", help="with --blocks: gets a row as each is measured, keeps others")
+    verb.add_argument("--seconds", type=float, default=0.5, metavar="S", help="with --blocks: for a row (default 0.5)")
+    verb.add_argument("--only", action="append", default=[], metavar="MIXER", help="with --blocks; may be repeated")
+    verb.add_argument("--threads", type=_count, metavar="N", help="of ONNX Runtime (default 1; with --blocks all)")
     verb.add_argument("--json", action="store_true", help="print the results as JSON")
     verb.set_defaults(verb=_bench)
 
@@ -172,7 +211,7 @@ def _add_spaces(verbs: Any) -> None:
     verb = verbs.add_parser(
         "spaces",
         help="list, show or count search spaces; verify the published architectures among them",
-        description="verify: count every published architecture (exit code 1 if one differs from its published numbers).",
+        description="verify: count every published architecture (exit code 1 if one differs from what was published).",
     )
     verb.add_argument("action", choices=["list", "show", "count", "verify"])
     verb.add_argument("name", nargs="?", help="name or file of a space")
@@ -182,7 +221,16 @@ def _add_spaces(verbs: Any) -> None:
 
 def _add_doctor(verbs: Any) -> None:
     verb = verbs.add_parser("doctor", help="what this machine has, and how well costs are predicted on it")
+    verb.add_argument("--profile", action="store_true", help="time the parts of --space on this device, once (minutes)")
     verb.add_argument("--predictions", type=_count, metavar="N", help="predict and measure N networks of --space")
+    verb.add_argument(
+        "--feasibility",
+        type=_count,
+        metavar="N",
+        help="search --space for N trials under binding budgets, measure each",
+    )
+    verb.add_argument("--strategy", default="tpe", help="of the search for --feasibility (default tpe)")
+    verb.add_argument("--threads", type=_count, default=1, metavar="N", help="of ONNX Runtime (default 1)")
     verb.add_argument("--space", help="name or file of a space (default: hybrid2d-tiny)")
     verb.add_argument("--data", help="the data whose image size counts (default: embedded)")
     verb.add_argument("-o", "--out", metavar="CSV", help="append a row per network; those already there are kept")
@@ -215,6 +263,18 @@ def _search(options: argparse.Namespace) -> None:
     print(f"Report: {run.folder / 'report.md'}")
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from medsearch.verbs.verify import rows, verify
+
+    found = verify(Path(options.model))
+    if options.json:
+        print(json.dumps(found))
+    else:
+        _show(rows(found), options)
+        print("\n".join([*found["remarks"], found["verdict"]]))
+    return 0 if found["kept"] else 3
+
+
 def _compress(options: argparse.Namespace) -> None:
     from medsearch.verbs.compress import compress_file
 
@@ -241,9 +301,35 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
+    if options.blocks:
+        _show(_bench_blocks(options), options)
+        return
+    if not options.files:
+        raise UsageError("medsearch bench", "nothing to time.", "Give ONNX files, or --blocks with a recipe.")
+    if options.out or options.only:
+        raise UsageError("medsearch bench", "-o and --only go with --blocks.", "See: medsearch bench --help")
     from medsearch.verbs.bench import bench
 
-    _show(bench([Path(file) for file in options.files], threads=options.threads), options)
+    _show(bench([Path(file) for file in options.files], threads=options.threads or 1), options)
+
+
+def _bench_blocks(options: argparse.Namespace) -> list[dict[str, Any]]:
+    if options.files:
+        raise UsageError("--blocks", "times token mixers, not files.", "Leave the files out, or --blocks.")
+    if not options.out:
+        raise UsageError("--blocks", "needs -o, a CSV file for the rows.", "For example: -o blocks.csv")
+    if not 0 < options.seconds <= 3600:
+        raise UsageError("--seconds", f"expected seconds from 0 to 3600, got {options.seconds:g}.", "For example: 0.5")
+    from medsearch.verbs.bench_blocks import bench_blocks
+
+    return bench_blocks(
+        Path(options.blocks),
+        out=Path(options.out),
+        seconds=options.seconds,
+        only=options.only,
+        threads=options.threads,
+        say=lambda line: print(line, file=sys.stderr if options.json else sys.stdout),
+    )
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -285,7 +371,12 @@ def _doctor(options: argparse.Namespace) -> None:
     from medsearch.verbs.doctor import doctor
 
     rows = doctor(
+        profile=options.profile,
         predictions=options.predictions,
+        feasible=options.feasibility,
+        strategy=options.strategy,
+        threads=options.threads,
+        say=lambda line: print(f"medsearch: {line}", file=sys.stderr),
         space=options.space,
         data=options.data,
         out=Path(options.out) if options.out else None,

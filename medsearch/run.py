@@ -30,7 +30,9 @@ class Settings:
         data: path or name of a data set; None is the embedded sample.
         task: where the data leaves it open.
         space: name or file.
-        memory_bytes, latency_ms, parameters: the budgets.
+        memory_bytes, latency_ms, parameters: the budgets of a training step, of the ONNX file, and of weights.
+        inference_bytes, macs, file_bytes: the budgets of a forward pass, of multiply-adds, and of the ONNX file's size.
+        fit_batch: whether each network is trained in the way whose step keeps ``memory_bytes``.
         seconds: time for everything.
         trials: number of trials; without ``seconds`` and ``trials`` a default time applies.
         finalists: networks trained fully.
@@ -49,6 +51,9 @@ class Settings:
     memory_bytes: int | None = None
     latency_ms: float | None = None
     parameters: int | None = None
+    inference_bytes: int | None = None
+    macs: int | None = None
+    file_bytes: int | None = None
     seconds: float | None = None
     trials: int | None = None
     finalists: int = 3
@@ -58,6 +63,7 @@ class Settings:
     epochs_search: int | None = None
     epochs: int | None = None
     precision: str | None = None
+    fit_batch: bool = False
     workers: int | None = None
     compress: bool = False
 

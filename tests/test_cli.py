@@ -20,12 +20,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medsearch.cli import main
+from medsearch.cli import _parser, main
 from medsearch.core.errors import RefusedError
 from medsearch.run import Run, Settings
+from medsearch.verbs.options import settings_of
 
 ROOT = Path(__file__).parents[1]
+BLOCKS = ROOT / "recipes" / "bench" / "blocks.yaml"
 Fails = Callable[..., str]
+
+PAIRS = """\
+name: pairs
+runs: [{mode: eager, precisions: [fp32], threads: [1], batch: 1, shapes: [8x8x16]}]
+rivals:
+  - {mixer: axial_shift, rival: textbook_as_mlp, dims: [2]}
+  - {mixer: hyena, rival: textbook_hyena, dims: [2]}
+"""
 
 TINY = """\
 name: tiny
@@ -87,6 +97,13 @@ def write_text(path: str, text: str) -> str:
         ("--budget-mem", "-1GB", "argument --budget-mem: expected one argument"),
         ("--budget-mem=-1GB", None, "--budget-mem: expected an amount of memory above zero, got '-1GB'"),
         ("--budget-latency", "20", "--budget-latency: expected a time, got '20'"),
+        ("--budget-infer-mem", "5", "--budget-infer-mem: expected an amount of memory, got '5'"),
+        ("--budget-infer-mem", "5 fish", "Write it like 1GB or 512MiB; units: b, kb, mb, gb, tb, kib, mib, gib, tib."),
+        ("--budget-macs", "1GB", "--budget-macs: expected a count, got '1GB'.\n  Write it like 5M or 300k"),
+        ("--budget-macs", "0.1", "--budget-macs: expected a count above zero, got '0.1'"),
+        ("--budget-file", "5M", "--budget-file: expected an amount of memory, got '5M'"),
+        ("--budget-file", "0MB", "--budget-file: expected an amount of memory above zero, got '0MB'"),
+        ("--fit-batch", None, "--fit-batch: fits what to?\n  Give the memory of a training step: --budget-mem 1GB."),
         ("--budget-params", "inf", "--budget-params: expected a count, got 'inf'"),
         ("--time", "soon", "--time: expected a time, got 'soon'"),
         ("--trials", "0", "--trials: expected at least 1, got 0"),
@@ -94,7 +111,7 @@ def write_text(path: str, text: str) -> str:
         ("--workers", "-1", "--workers: expected at least 1, got -1"),
         ("--precision", "fp8", "invalid choice: 'fp8'"),
         ("--strategy", "magic", "--strategy: unknown search strategy 'magic'"),
-        ("--space", "hybrid2d", "there is none named 'hybrid2d'.\n  Did you mean 'hybrid2d-tiny'?"),
+        ("--space", "hybrid2d-tny", "there is none named 'hybrid2d-tny'.\n  Did you mean 'hybrid2d-tiny'?"),
         ("--space", "mine.yaml", "mine.yaml: there is no such file"),
         ("--recipe", "dmeo", "Did you mean 'demo'?"),
         ("--task", "detection", "unknown task 'detection'"),
@@ -123,6 +140,8 @@ def test_no_verb_and_no_such_verb_point_to_the_help(fails: Fails) -> None:
         ("--space", "", "mine.yaml"),
         ("--recipe", "name: mine\nbudget_men: 1GB\n", "unknown key 'budget_men'.\n  Did you mean 'budget_mem'?"),
         ("--recipe", "name: mine\nbudget_mem: 1banana\n", "budget_mem (line 2): expected an amount of memory"),
+        ("--recipe", "name: mine\nbudget_file: 1banana\n", "budget_file (line 2): expected an amount of memory"),
+        ("--recipe", "name: mine\nfit_batch: 1GB\n", "fit_batch (line 2): expected true or false"),
         ("--recipe", "name: mine\ntrials: 2.5\n", "trials (line 2): expected a whole number"),
         ("--recipe", "name: mine\nprecision: fp8\n", "precision (line 2): unknown choice 'fp8'"),
         ("--recipe", "name: mine\nstrategy: magic\n", "unknown search strategy 'magic'"),
@@ -188,6 +207,9 @@ def test_only_an_interrupted_search_is_resumed(fails: Fails) -> None:
     run = Run.create(Path("run"), Settings(trials=3, seed=1), "medsearch search")
     message = fails("search", "--resume", "run", "--seed", "2")
     assert "the run was begun with seed = 1, now 2 is asked for" in message
+    message = fails("search", "--resume", "run", "--budget-file", "5MB")
+    assert "the run was begun with file_bytes = None, now 5000000 is asked for" in message
+    assert "begun with fit_batch = False, now True" in fails("search", "--resume", "run", "--fit-batch")
     run.finish({"delivered": []})
     assert "this search is finished" in fails("search", "--resume", "run")
 
@@ -258,6 +280,51 @@ def test_only_onnx_files_are_timed(fails: Fails) -> None:
     assert "other.onnx: cannot be read: No such file" in fails("bench", "other.onnx")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "nothing to time.\n  Give ONNX files, or --blocks with a recipe."),
+        (("a.onnx", "-o", "b.csv"), "-o and --only go with --blocks"),
+        (("a.onnx", "--blocks", "b.yaml"), "--blocks: times token mixers, not files"),
+        (("--blocks", "b.yaml"), "--blocks: needs -o, a CSV file"),
+        (("--blocks", "b.yaml", "-o", "b.csv", "--seconds", "-1"), "--seconds: expected seconds from 0 to 3600, got"),
+        (("--blocks", "b.yaml", "-o", "b.csv", "--seconds", "nan"), "--seconds: expected seconds from 0 to 3600, got"),
+        (("--blocks", "b.yaml", "-o", "b.csv"), "b.yaml: cannot be read"),
+        (("--blocks", str(BLOCKS), "-o", "b.csv", "--only", "dwcov"), "Did you mean 'dwconv'?"),
+    ],
+)
+def test_a_benchmark_says_what_it_needs(fails: Fails, arguments: tuple[str, ...], words: str) -> None:
+    assert words in fails("bench", *arguments)
+
+
+def test_mixers_are_timed_beside_their_rivals(capsys: pytest.CaptureFixture[str]) -> None:
+    write_text("one.yaml", PAIRS)
+    asked = ["bench", "--blocks", "one.yaml", "-o", "one.csv", "--seconds", "0.01", "--only", "axial_shift"]
+    assert main([*asked, "--json"]) == 0
+    written = capsys.readouterr()
+    (total,) = json.loads(written.out)
+    assert (total["setting"], total["rows"]) == ("eager fp32, 1 thread", 1)
+    assert "axial_shift" in written.err
+    assert len(Path("one.csv").read_text().splitlines()) == 2
+    assert "hyena" not in Path("one.md").read_text()
+    assert main(asked) == 0
+    assert "eager fp32, 1 thread" in capsys.readouterr().out
+
+
+def test_recipes_of_other_verbs_are_not_taken_for_searches(fails: Fails) -> None:
+    message = fails("search", "--recipe", "blocks")
+    assert "there is none named 'blocks'" in message
+    assert "Known: demo." in message
+
+
+def test_every_way_of_saying_a_limit_reaches_the_settings() -> None:
+    write_text("mine.yaml", "name: mine\nbudget_infer_mem: 1GiB\nbudget_macs: 2G\nfit_batch: true\nbudget_mem: 1GB\n")
+    options = _parser().parse_args(["search", "--recipe", "mine.yaml", "--budget-file", "1.5MB", "--budget-macs", "3M"])
+    settings = settings_of(options)
+    assert (settings.inference_bytes, settings.macs, settings.file_bytes) == (2**30, 3_000_000, 1_500_000)
+    assert (settings.memory_bytes, settings.fit_batch) == (10**9, True)
+
+
 def test_an_unknown_space_cannot_be_shown(fails: Fails) -> None:
     assert "there is none named 'swin'.\n  Did you mean 'swin-t'?" in fails("spaces", "show", "swin")
     assert "which space?" in fails("spaces", "count")
@@ -282,6 +349,8 @@ def test_a_leak_between_splits_is_an_exit_code(capsys: pytest.CaptureFixture[str
     [
         ("--budget-params", "10", r"fits 10: the smallest needs (\d+)\."),
         ("--budget-mem", "1kB", r"fits 1 kB: the smallest needs ([\d.]+) (kB|MB)\."),
+        ("--budget-infer-mem", "1kB", r"fits 1 kB: the smallest needs ([\d.]+) kB\."),
+        ("--budget-macs", "10", r"fits 10: the smallest needs ([\d.]+) k\."),
         ("--budget-latency", "1us", r"fits 0.001 ms: the smallest needs ([\d.e-]+) ms\."),
     ],
 )
@@ -429,6 +498,7 @@ def test_a_search_is_interrupted_killed_resumed_and_delivers(folder: Path) -> No
     assert all(network["id"] in page for network in results["delivered"])
 
     model = run / results["delivered"][0]["folder"] / "model.pt"
+    assert "within budget" in _done("verify", str(model))
     _done("export", str(model), "-o", "out/backbone.py")
     _done("export", str(model), "-o", "out/model.onnx")
     assert subprocess.run([sys.executable, "-I", "out/backbone.py"], capture_output=True, check=False).returncode == 0

@@ -10,7 +10,9 @@ import pytest
 from medsearch.core.errors import RunError
 from medsearch.run import Run, Settings
 
-SETTINGS = Settings(data="mine.npz", memory_bytes=10**9, latency_ms=20.0, trials=7, seed=3, compress=True)
+SETTINGS = Settings(
+    data="mine.npz", memory_bytes=10**9, latency_ms=20.0, file_bytes=5, fit_batch=True, trials=7, seed=3, compress=True
+)
 
 
 @pytest.fixture

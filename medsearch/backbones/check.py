@@ -48,8 +48,8 @@ def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:
         for role, node, spot in _roles(stage, place):
             seen: dict[str, Part] = {}
             for where, part in _parts(node, spot):
-                first = seen.setdefault(part.name, part)
-                for width in widths if _width_bears_on(part, first) else widths[:1]:
+                known = seen.setdefault(part.name, part)
+                for width in widths if _width_bears_on(part, known) else widths[:1]:
                     norms = _norms(stage) if width == widths[0] else _norms(stage)[:1]
                     yield from ((where, call) for call in _of_block(role, part, where, width, dims, norms))
     first = space.first()

@@ -15,7 +15,8 @@ def _shelf(kind: str) -> dict[str, Path]:
     assert kind in _ERRORS, f"there is no library of {kind}"
     shipped = _PACKAGE / "library" / kind
     folder = shipped if shipped.is_dir() else _PACKAGE.parent / kind
-    return {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
+    found = folder.rglob("*.yaml") if kind == "spaces" else folder.glob("*.yaml")  # what lies deeper is no search
+    return {path.stem: path for path in sorted(found)}
 
 
 def names(kind: str) -> list[str]:

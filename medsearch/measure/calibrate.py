@@ -96,7 +96,7 @@ UNSEEN = 1.1
 """Upper ratio of measured to predicted before enough has been measured."""
 
 
-def upper_ratio(ratios: Sequence[float], *, cover: float = 0.95) -> float:
+def upper_ratio(ratios: Sequence[float], *, cover: float = 0.97) -> float:
     """A factor on a prediction that the next measurement stays below with probability ``cover``.
 
     The smallest of ``ratios`` (measured to predicted) with at least ``cover`` of the n + 1 places below or at it, as in

@@ -31,6 +31,8 @@ from medsearch.measure.workspace import Workspaces
 from medsearch.spaces import Genotype
 
 GRAPH_BYTES = 4000
+INFERENCE_SPREAD = 0.05
+"""Half width of the interval of memory at inference, as a share; training steps say nothing of it."""
 KINDS = ("frame", "conv", "attention", "mlp", "channel")
 """Kinds of parts whose shares of the latency the residual model looks at; mixers of other families count as ``mlp``."""
 
@@ -180,7 +182,7 @@ class CostModel:
 
     def _inference(self, planned: Plan) -> Estimate:
         chain = self.steps.chain(planned, batch=1, precision="fp32")
-        return self.memory_correction.apply(inference_peak(chain), "bytes")
+        return Correction(spread=INFERENCE_SPREAD).apply(inference_peak(chain), "bytes")
 
     def _walk(self, planned: Plan) -> Iterator[_Part]:
         """Every part in order of the data."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
 
 from medsearch.core.errors import MedsearchError
 from medsearch.measure.budget import Budget, Costs
+from medsearch.measure.estimate import Estimate
 from medsearch.search.anchors import anchors
 from medsearch.search.store import INTERRUPTED, Store
 from medsearch.search.strategy import Strategy, Trial
@@ -18,6 +19,9 @@ from medsearch.spaces import Genotype, Space
 
 ATTEMPTS = 30
 """Proposals drawn for one trial before the search gives up on finding a new network that fits."""
+
+DOUBTS = 4
+"""Networks measured for one trial because their prediction leaves open whether they fit; then only safe ones count."""
 
 
 class Evaluation(Protocol):
@@ -42,6 +46,12 @@ class Evaluation(Protocol):
 
     @property
     def seconds(self) -> float: ...
+
+
+class Settle(Protocol):
+    """Measures the costs called ``names`` of a genotype; returns all its costs, the measured ones without doubt."""
+
+    def __call__(self, genotype: Genotype, names: Sequence[str]) -> Costs: ...
 
 
 class Evaluator(Protocol):
@@ -77,6 +87,9 @@ class Search:
         workers: how many evaluations run at once.
         store: keeps the trials.
         seed: with one worker, the same seed and evaluator give the same trials.
+        evaluator: the evaluator of one genotype, in place of ``evaluate``, where not all are tried alike.
+        facts: plain data to keep with a trial beside its costs.
+        settle: measures what the prediction leaves open; without it only what fits for sure becomes a trial.
         patience: a trial is stopped when this many earlier ones, no dearer than it, were better at the same epoch.
     """
 
@@ -89,8 +102,12 @@ class Search:
     store: Store
     workers: int = 1
     seed: int = 0
+    evaluator: Callable[[Genotype], Evaluator] | None = None
+    facts: Callable[[Genotype], dict[str, Any]] | None = None
+    settle: Settle | None = None
     patience: int = 2
     tally: Tally = field(default_factory=Tally)
+    _settled: dict[Genotype, Costs] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, *, until: Callable[[Sequence[Trial]], bool]) -> Iterator[Trial]:
         """Begin trials until ``until(all trials)`` says stop or nothing new fits; yields each trial as it ends."""
@@ -116,15 +133,47 @@ class Search:
             for future in running:
                 future.cancel()
 
+    def costs(self, genotype: Genotype) -> Costs:
+        """What is known of a genotype: measured where a prediction left open whether it fits, else predicted."""
+        return self._settled.get(genotype) or self.cost(genotype)
+
     def excess(self, genotype: Genotype) -> float:
-        """By how much the prediction's upper bound is over budget, as a share; 0 or less fits."""
-        return self.budget.excess(self.cost(genotype))
+        """By how much the upper bound is over budget, as a share; 0 or less fits."""
+        return self.budget.excess(self.costs(genotype))
+
+    def _excess_at_best(self, genotype: Genotype) -> float:
+        """The same by the lower bound, where nothing was measured yet."""
+        if genotype in self._settled:
+            return self.excess(genotype)
+        return self.budget.excess(_at_best(self.cost(genotype)))
+
+    def _fitting(self, proposal: Genotype, seen: Collection[Genotype], rng: random.Random) -> Genotype | None:
+        """The proposal or a neighbour that fits; what may fit is measured before it counts."""
+        for _ in range(DOUBTS if self.settle else 0):
+            found = self.space.repair(proposal, self._excess_at_best, rng)
+            if found is None or found in seen or self._fits(found):
+                return found
+            proposal = found
+        return self.space.repair(proposal, self.excess, rng)
+
+    def _fits(self, genotype: Genotype) -> bool:
+        """Whether every limit is kept, by a measurement where the prediction leaves it open."""
+        if self.settle and genotype not in self._settled and self.excess(genotype) > 0:
+            costs = self.cost(genotype)
+            doubtful = [
+                name
+                for name, limit in self.budget.limits().items()
+                if getattr(costs, name).low <= limit < getattr(costs, name).high
+            ]
+            if self.budget.excess(_at_best(costs)) <= 0:
+                self._settled[genotype] = self.settle(genotype, doubtful)
+        return self.excess(genotype) <= 0
 
     def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
         seen = {trial.genotype for trial in history if trial.facts.get("reason") != INTERRUPTED}
         while queue:
             left = queue.pop(0)
-            if left not in seen and self.excess(left) <= 0:
+            if left not in seen and self._fits(left):
                 return left
         for attempt in range(ATTEMPTS):
             seed = hash((self.seed, len(history), attempt)) & 0x7FFFFFFF
@@ -136,7 +185,7 @@ class Search:
                 proposal = self.strategy(self.space, history, seed)
             if proposal in seen:
                 proposal = self.space.mutate(proposal, rng)
-            fitting = self.space.repair(proposal, self.excess, rng)
+            fitting = self._fitting(proposal, seen, rng)
             if fitting is not None and fitting not in seen:
                 self.tally.repaired += fitting != proposal
                 return fitting
@@ -144,11 +193,13 @@ class Search:
         return None
 
     def _begin(self, genotype: Genotype, history: Sequence[Trial]) -> tuple[int, Future[Evaluation]]:
-        costs = self.cost(genotype)
+        costs = self.costs(genotype)
         constraints = {name: getattr(costs, name).high / limit - 1 for name, limit in self.budget.limits().items()}
         assert all(value <= 0 for value in constraints.values())
-        number = self.store.begin(genotype, {"costs": costs.to_data()}, constraints)
-        return number, self.executor.submit(self.evaluate, genotype, self._bounds(costs, history))
+        facts = {"costs": costs.to_data(), **(self.facts(genotype) if self.facts else {})}
+        number = self.store.begin(genotype, facts, constraints)
+        evaluate = self.evaluator(genotype) if self.evaluator else self.evaluate
+        return number, self.executor.submit(evaluate, genotype, self._bounds(costs, history))
 
     def _bounds(self, costs: Costs, history: Sequence[Trial]) -> tuple[float, ...]:
         """Per epoch, the error above which ``patience`` trials that are no dearer were better."""
@@ -182,3 +233,9 @@ class Search:
             curve=result.curve,
             facts={"seconds": result.seconds},
         )
+
+
+def _at_best(costs: Costs) -> Costs:
+    """Costs at the lower ends of their intervals."""
+    known = {each.name: getattr(costs, each.name) for each in fields(costs)}
+    return Costs(**{name: found and Estimate.exact(found.low, found.unit, found.how) for name, found in known.items()})

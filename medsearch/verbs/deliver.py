@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
 
 from medsearch import __version__
 from medsearch.core.errors import RefusedError
@@ -15,11 +16,9 @@ from medsearch.export.checkpoint import load_model, save_model
 from medsearch.export.module import write_module
 from medsearch.export.onnx import check_onnx, to_onnx
 from medsearch.measure.budget import Costs, show
-from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency import latency
 from medsearch.spaces import Genotype
 from medsearch.train import Trained, evaluate
-from medsearch.train.probe import step_memory
+from medsearch.verbs.measured import NAMES, measure
 
 if TYPE_CHECKING:
     from medsearch.verbs.search import Job
@@ -38,6 +37,7 @@ class Delivered:
         validation, test: metrics.
         over: names of the budgets that the measurement did not keep.
         onnx_bytes: size of the ONNX file.
+        training: batch, precision and the like, as it was trained and measured.
         epochs, seconds: of the full training.
         notes: anything else worth saying.
     """
@@ -50,6 +50,7 @@ class Delivered:
     over: tuple[str, ...]
     verdict: str
     onnx_bytes: int
+    training: dict[str, Any]
     epochs: int
     seconds: float
     notes: tuple[str, ...] = ()
@@ -76,7 +77,7 @@ def save(job: Job, genotype: Genotype, trained: Trained) -> None:
         model=trained.model,
         classes=job.setting.data.classes,
         scores=trained.metrics,
-        provenance=_provenance(job, trained),
+        provenance=_provenance(job, genotype, trained),
     )
 
 
@@ -94,18 +95,20 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     if difference > ONNX_TOLERANCE:
         raise RefusedError(genotype.id, f"its ONNX file differs from the network by {difference:.2g} of the output.")
     write_bytes(folder / "model.onnx", onnx)
-    predicted, measured = job.cost(genotype), _measure(job, genotype, model, onnx)
+    recipe = job.fitting.recipe_of(genotype)
+    measured = Costs(**measure(model, setting.data, setting.task, recipe, onnx=lambda: onnx))
     over = tuple(job.budget.over(measured))
     scores = evaluate(model, test, setting.task)
     network = Delivered(
         genotype=genotype,
-        predicted=predicted,
+        predicted=replace(job.fitting(genotype), inference=job.fitting.inference(genotype)),
         measured=measured,
         validation=dict(checkpoint.scores),
         test=scores,
         over=over,
         verdict=_verdict(job, measured, over),
         onnx_bytes=len(onnx),
+        training=_training(job, genotype),
         epochs=int(checkpoint.provenance["epochs"]),
         seconds=float(checkpoint.provenance["seconds"]),
     )
@@ -114,7 +117,7 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     return network
 
 
-def _provenance(job: Job, trained: Trained) -> dict[str, Any]:
+def _provenance(job: Job, genotype: Genotype, trained: Trained) -> dict[str, Any]:
     return {
         "medsearch": __version__,
         "command": job.command,
@@ -123,28 +126,18 @@ def _provenance(job: Job, trained: Trained) -> dict[str, Any]:
         "seed": job.settings.seed,
         "epochs": trained.epochs,
         "seconds": trained.seconds,
-        "precision": job.setting.recipe.precision,
-        "batch": job.setting.recipe.batch,
+        **_training(job, genotype),
     }
 
 
-def _measure(job: Job, genotype: Genotype, model: nn.Module, onnx: bytes) -> Costs:
-    data = job.setting.data
-    timed = latency(onnx, ((1, data.channels, *data.size),), threads=1, seconds=1.0)
-    memory = step_memory(model, data, job.setting.task, job.setting.recipe)
-    exact = job.cost(genotype)
-    return Costs(
-        parameters=exact.parameters,
-        macs=exact.macs,
-        memory=Estimate.exact(memory, "bytes", "measured"),
-        latency=Estimate(
-            value=timed.median_ms,
-            low=timed.quartile_low_ms,
-            high=timed.median_ms,
-            unit="ms",
-            how="measured",
-        ),
-    )
+def _training(job: Job, genotype: Genotype) -> dict[str, Any]:
+    recipe = job.fitting.recipe_of(genotype)
+    return {
+        "precision": recipe.precision,
+        "batch": recipe.batch,
+        "accumulate": recipe.accumulate,
+        "checkpointing": int(recipe.checkpointing),
+    }
 
 
 def _verdict(job: Job, measured: Costs, over: tuple[str, ...]) -> str:
@@ -164,7 +157,7 @@ def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
         **{f"test {name}": round(value, 4) for name, value in network.test.items()},
         **{f"validation {name}": round(value, 4) for name, value in network.validation.items()},
     }
-    for name in ("latency", "memory"):
+    for name in dict.fromkeys(("latency", "memory", *limits)):
         limit = f", limit {show(name, limits[name])}" if name in limits else ""
         facts[name] = f"{show(name, getattr(network.measured, name).value)} measured{limit}"
     facts["data"] = f"{job.setting.data.name} {job.setting.data.fingerprint()['sha256']}"
@@ -173,23 +166,48 @@ def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
 
 
 def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
+    """Every cost with its limit, what was predicted and what was measured, and what all of it holds for."""
+    data = job.setting.data
     limits = job.budget.limits()
+    recipe = job.fitting.recipe_of(network.genotype)
     return {
         "architecture": network.genotype.id,
         "verdict": network.verdict,
-        "device": job.cost.profile.device,
+        "device": {**job.cost.profile.device, "training": training_device()},
+        "versions": versions(),
         "conditions": {
-            "training_batch": job.setting.recipe.batch,
-            "training_precision": job.setting.recipe.precision,
+            "training_batch": recipe.batch,
+            "training_accumulate": recipe.accumulate,
+            "training_checkpointing": recipe.checkpointing,
+            "training_precision": recipe.precision,
             "inference_batch": 1,
-            "size": list(job.setting.data.size),
+            "inference_threads": job.cost.conditions.threads,
+            "size": list(data.size),
+            "images": str(data.train.images.dtype),
         },
         "limits": {
             name: {
                 "limit": limits.get(name),
                 "predicted": getattr(network.predicted, name).to_data(),
                 "measured": getattr(network.measured, name).to_data(),
+                "verdict": _kept(name, network, limits),
             }
-            for name in ("memory", "latency", "parameters")
+            for name in NAMES
         },
     }
+
+
+def _kept(name: str, network: Delivered, limits: dict[str, float]) -> str:
+    if name not in limits:
+        return "no limit"
+    return "over" if name in network.over else "kept"
+
+
+def training_device() -> str:
+    """Where training steps are measured: the GPU by its name, or the CPU."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Of what a measurement depends on, the runtime aside, which the device names."""
+    return {"medsearch": __version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from medsearch.core.errors import UsageError
 from medsearch.core.units import format_bytes
 from medsearch.measure.calibrate import Accuracy, calibrate
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
 from medsearch.run import Settings
 from medsearch.spaces import Genotype
+from medsearch.verbs.feasibility import feasibility
 from medsearch.verbs.profile import key, make_profile
 from medsearch.verbs.search import CALIBRATION_NETWORKS
 from medsearch.verbs.setting import Setting, prepare
@@ -44,6 +46,8 @@ def doctor(
     data: str | None,
     out: Path | None,
     profile: bool = False,
+    feasible: int | None = None,
+    strategy: str = "tpe",
     threads: int = 1,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
@@ -55,23 +59,28 @@ def doctor(
         data: whose image size and batch count.
         out: a CSV file that gets one row per network as each is measured; networks that it has are not measured again.
         profile: time the parts of ``space`` on this device and remember them.
+        feasible: trials of a search under binding budgets, each measured.
+        strategy: of that search.
         threads: of the runtime.
         say: told of every step of making a profile.
     """
     known = Profile(threads=threads)
-    if not predictions and not profile:
+    if not predictions and not profile and not feasible:
         return _machine(known)
+    if feasible and out is None:
+        raise UsageError("doctor --feasibility", "where should the measured trials go?", "Name a CSV file with -o.")
     setting = prepare(Settings(data=data, space=space, precision="fp32"))
     if profile:
         return make_profile(setting, known, say=say)
-    assert predictions is not None
     conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32", threads=threads)
     cost = CostModel(setting.interface, conditions, known, loss=setting.task.loss)
     rng = random.Random(0)
-    drawn = [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + predictions)]
+    drawn = [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + (predictions or 0))]
     calibrate(cost, drawn[:CALIBRATION_NETWORKS], setting.measured)
     if (name := key(setting)) in known.residuals:
         cost.correct(latency=known.residuals[name])
+    if feasible and out is not None:
+        return feasibility(setting, cost, trials=feasible, strategy=strategy, out=out)
     rows = _read(out)
     for genotype in drawn[CALIBRATION_NETWORKS:]:
         if genotype.id not in {row["id"] for row in rows}:

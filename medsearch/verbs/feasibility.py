@@ -85,7 +85,7 @@ def feasibility(
     with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
         search = Search(
             space=setting.space,
-            strategy=STRATEGIES[strategy](),
+            strategy=STRATEGIES.find(strategy, where="--strategy")(),
             cost=cost,
             budget=budget,
             evaluate=evaluate,

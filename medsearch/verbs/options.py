@@ -17,10 +17,14 @@ from medsearch.run import Settings
 TEXTS = ("data", "task", "space", "strategy", "precision")
 PRECISIONS = ("fp32", "bf16")
 WHOLE = ("trials", "finalists", "seed", "batch", "epochs_search", "epochs", "workers")
+FLAGS = ("compress", "fit_batch")
 QUANTITIES = {
     "budget_mem": ("memory_bytes", parse_bytes),
     "budget_latency": ("latency_ms", lambda text, where: parse_seconds(text, where=where) * 1e3),
     "budget_params": ("parameters", parse_count),
+    "budget_infer_mem": ("inference_bytes", parse_bytes),
+    "budget_macs": ("macs", parse_count),
+    "budget_file": ("file_bytes", parse_bytes),
     "time": ("seconds", parse_seconds),
 }
 
@@ -32,7 +36,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         MedsearchError: for a unit, number or recipe key that cannot be read.
     """
     values = _recipe(options.recipe) if options.recipe else {}
-    for name in (*TEXTS, *WHOLE, "compress"):
+    for name in (*TEXTS, *WHOLE, *FLAGS):
         if getattr(options, name) is not None:
             values[name] = getattr(options, name)
     for name, (field, parse) in QUANTITIES.items():
@@ -66,7 +70,7 @@ def with_more(settings: Settings, options: argparse.Namespace) -> Settings:
 
 def _recipe(name: str) -> dict[str, Any]:
     node = read_node(find("recipes", name), error=UsageError)
-    known = {"name", "about", "compress", *TEXTS, *WHOLE, *QUANTITIES}
+    known = {"name", "about", *FLAGS, *TEXTS, *WHOLE, *QUANTITIES}
     entries = node.mapping(required=["name"], optional=known)
     values: dict[str, Any] = {}
     for key, entry in entries.items():
@@ -78,7 +82,7 @@ def _recipe(name: str) -> dict[str, Any]:
             values[key] = entry.integer(low=0)
         elif key in QUANTITIES:
             values |= _quantity(key, entry)
-        elif key == "compress":
+        elif key in FLAGS:
             values[key] = entry.boolean()
     return values
 

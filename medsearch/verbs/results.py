@@ -92,14 +92,17 @@ def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
 
 def _budgets(job: Job) -> list[dict[str, Any]]:
     recipe = job.setting.recipe
+    how = "in pieces, 16 bits or with blocks run again where needed" if job.settings.fit_batch else recipe.precision
     conditions = {
-        "memory": f"one training step, batch {recipe.batch}, {recipe.precision}",
+        "memory": f"one training step, batch {recipe.batch}, {how}",
         "latency": "ONNX Runtime, batch 1, 1 thread",
-        "parameters": "",
+        "inference": "one forward pass, batch 1, fp32",
+        "macs": "one image",
+        "file": "ONNX file",
     }
-    units = {"memory": "bytes", "latency": "ms", "parameters": "parameters"}
+    units = {"latency": "ms", "parameters": "parameters", "macs": "MAC"}
     return [
-        {"name": name, "limit": limit, "unit": units[name], "conditions": conditions[name]}
+        {"name": name, "limit": limit, "unit": units.get(name, "bytes"), "conditions": conditions.get(name, "")}
         for name, limit in job.budget.limits().items()
     ]
 
@@ -130,6 +133,9 @@ def _network(network: Delivered, *, best: bool) -> dict[str, Any]:
         "best": best,
         "latency_ms": pair("latency"),
         "memory_bytes": pair("memory"),
+        "inference": pair("inference"),
+        "file": pair("file"),
+        "training": dict(network.training),
         "onnx_bytes": network.onnx_bytes,
         "within_budget": network.within_budget,
         "epochs": network.epochs,

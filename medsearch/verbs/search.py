@@ -10,15 +10,16 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError
-from medsearch.measure.budget import Budget
-from medsearch.measure.calibrate import Accuracy, calibrate
+from medsearch.export.onnx import to_onnx
+from medsearch.measure.budget import Budget, Costs, show
+from medsearch.measure.calibrate import Accuracy, calibrate, calibrate_file
 from medsearch.measure.cost import Conditions, Correction, CostModel
 from medsearch.measure.device import Profile, cache_folder
 from medsearch.report.live import LiveSearch
@@ -32,6 +33,8 @@ from medsearch.train.probe import faster_precision, step_seconds
 from medsearch.train.workers import Remote, default_workers, pool
 from medsearch.verbs.compress import compress_file
 from medsearch.verbs.deliver import Delivered, deliver, save, saved
+from medsearch.verbs.fitting import Fitting
+from medsearch.verbs.measured import changing_memory, inference_memory, measure
 from medsearch.verbs.results import collect
 from medsearch.verbs.setting import Setting, with_precision
 
@@ -44,6 +47,7 @@ COMPRESSION_SHARE = 0.25
 DELIVERY_SECONDS = 15.0
 TRIALS_WANTED = 14
 CALIBRATION_NETWORKS = 6
+LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however well the calibration went
 MOST_FAILURES = 8  # trials that may fail before one ends well
 EPOCHS_WITHOUT_TIME = 60
 
@@ -75,6 +79,7 @@ class Job:
     command: str
     setting: Setting
     cost: CostModel
+    fitting: Fitting
     budget: Budget
     view: LiveSearch
     clock: Clock
@@ -143,20 +148,43 @@ def _job(run: Run, settings: Settings, command: str, setting: Setting, view: Liv
             precision = faster_precision(model, setting.data, setting.task, setting.recipe)
             run.note(precision=precision)
         setting = with_precision(setting, precision)
-    conditions = Conditions(
-        size=setting.data.size, batch=setting.recipe.batch, precision=setting.recipe.precision, threads=1
-    )
+    budget = _budget(settings)
+    cost = _cost_model(setting, profile, inference=budget.inference is not None or settings.fit_batch)
     return Job(
         run=run,
         settings=settings,
         command=command,
         setting=setting,
-        cost=CostModel(setting.interface, conditions, profile),
-        budget=Budget(memory=settings.memory_bytes, latency=settings.latency_ms, parameters=settings.parameters),
+        cost=cost,
+        fitting=Fitting(
+            cost=cost,
+            recipe=setting.recipe,
+            limit=budget.memory if settings.fit_batch else None,
+            changing=changing_memory(setting.data, setting.recipe) if settings.fit_batch else 0,
+            precisions=tuple(dict.fromkeys((setting.recipe.precision, settings.precision or "bf16"))),
+        ),
+        budget=budget,
         view=view,
         clock=clock,
         workers=settings.workers or default_workers(),
     )
+
+
+def _budget(settings: Settings) -> Budget:
+    return Budget(
+        memory=settings.memory_bytes,
+        latency=settings.latency_ms,
+        parameters=settings.parameters,
+        inference=settings.inference_bytes,
+        macs=settings.macs,
+        file=settings.file_bytes,
+    )
+
+
+def _cost_model(setting: Setting, profile: Profile, *, inference: bool) -> CostModel:
+    recipe = setting.recipe
+    conditions = Conditions(size=setting.data.size, batch=recipe.batch, precision=recipe.precision, threads=1)
+    return CostModel(setting.interface, conditions, profile, loss=setting.task.loss, inference=inference)
 
 
 def _middle(setting: Setting) -> Genotype:
@@ -167,29 +195,86 @@ def _measure_machine(job: Job) -> None:
     """Correct the cost model by whole networks, and make sure that something fits."""
     known = job.run.state().get("calibration")
     if known:
-        job.cost.correct(memory=Correction(**known["memory"]), latency=Correction(**known["latency"]))
+        _take_over(job, known)
     else:
         with job.phase("measuring what networks cost on this machine"):
-            accuracy = calibrate(job.cost, _samples(job), job.setting.measured)
-            job.run.note(
-                calibration={
-                    "memory": asdict(job.cost.memory_correction),
-                    "latency": asdict(job.cost.latency_correction),
-                },
-                accuracy={name: asdict(found) for name, found in accuracy.items()},
-            )
-            for name, found in accuracy.items():
+            for name, found in _calibrate(job).items():
                 job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
-    smallest = {
-        name: job.cost(job.setting.space.minimise(lambda genotype, name=name: getattr(job.cost(genotype), name).high))  # type: ignore[misc]
-        for name in job.budget.limits()
-    }
-    job.cost.profile.save()
     try:
-        job.budget.require(smallest.__getitem__, where=f"space '{job.setting.space.name}'")
+        job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
     except BudgetError:
         job.run.discard()
         raise
+    finally:
+        job.cost.profile.save()
+
+
+def _calibrate(job: Job) -> dict[str, Accuracy]:
+    """Measure a few whole networks, and keep what they showed."""
+    accuracy = calibrate(job.cost, _samples(job), job.setting.measured)
+    memory = job.cost.memory_correction
+    job.cost.correct(memory=replace(memory, spread=max(memory.spread, LEAST_DOUBT)))
+    if job.budget.file is not None:
+        accuracy["file"] = calibrate_file(job.cost, _samples(job), lambda genotype: len(_exported(job, genotype)))
+    if job.budget.inference is not None:
+        job.fitting.inference_correction = _inference_correction(job)
+    corrections: dict[str, Any] = {
+        "inference": job.fitting.inference_correction,
+        "memory": job.cost.memory_correction,
+        "latency": job.cost.latency_correction,
+        "file": job.cost.file_correction,
+    }
+    job.run.note(
+        calibration={name: asdict(correction) for name, correction in corrections.items()},
+        accuracy={name: asdict(found) for name, found in accuracy.items()},
+    )
+    return accuracy
+
+
+def _inference_correction(job: Job) -> Correction:
+    """What forward passes of whole networks show about the sums over their parts."""
+    genotypes, setting = _samples(job), job.setting
+    sums = [job.fitting.inference_sum(genotype) for genotype in genotypes]
+    found = Correction.fit(sums, [inference_memory(setting.network(genotype), setting.data) for genotype in genotypes])
+    return replace(found, spread=max(found.spread, LEAST_DOUBT))
+
+
+def _take_over(job: Job, known: dict[str, dict[str, Any]]) -> None:
+    """Correct the cost model by what an earlier start has learned."""
+    job.cost.correct(
+        memory=Correction(**known["memory"]),
+        latency=type(job.cost.latency_correction)(**known["latency"]),
+        file=Correction(**known["file"]),
+    )
+    job.fitting.inference_correction = Correction(**known["inference"])
+
+
+def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
+    """The costs of the network of the space where ``goal`` is smallest."""
+    return job.fitting(job.setting.space.minimise(lambda genotype: goal(job.fitting(genotype))))
+
+
+def _exported(job: Job, genotype: Genotype) -> bytes:
+    """The ONNX file of ``genotype`` as it would be delivered."""
+    data = job.setting.data
+    return to_onnx(job.setting.network(genotype).cpu().eval(), data.size, data.channels)
+
+
+def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
+    """The costs of ``genotype``, those called ``names`` measured."""
+    setting, limits = job.setting, job.budget.limits()
+    found = measure(
+        setting.network(genotype),
+        setting.data,
+        setting.task,
+        job.fitting.recipe_of(genotype),
+        onnx=lambda: _exported(job, genotype),
+        names=names,
+        seconds=0.3,
+    )
+    said = ", ".join(f"{name} {show(name, one.high)} of {show(name, limits[name])}" for name, one in found.items())
+    job.view.note(f"{genotype.id} measured before its trial: {said}")
+    return replace(job.fitting(genotype), **found)
 
 
 def _percent(found: Accuracy) -> str:
@@ -212,13 +297,15 @@ def _search(job: Job) -> list[Trial]:
         return trials
     with job.phase("searching"), pool(job.setting.data, workers=job.workers) as executor:
         epochs = _epochs_search(job)
-        recipe = replace(job.setting.recipe, epochs=epochs)
         search = Search(
             space=job.setting.space,
             strategy=STRATEGIES.find(job.settings.strategy, where="--strategy")(),
-            cost=job.cost,
+            cost=job.fitting,
             budget=job.budget,
-            evaluate=Remote(interface=job.setting.interface, recipe=recipe),
+            evaluate=Remote(interface=job.setting.interface, recipe=replace(job.setting.recipe, epochs=epochs)),
+            evaluator=(lambda genotype: _short_training(job, genotype, epochs)) if job.settings.fit_batch else None,
+            facts=job.fitting.facts,
+            settle=lambda genotype, names: _settle(job, genotype, names),
             executor=executor,
             store=store,
             workers=job.workers,
@@ -287,7 +374,8 @@ def _epochs_search(job: Job) -> int:
 
 def _step_seconds(job: Job, genotype: Genotype) -> float:
     setting = job.setting
-    return step_seconds(setting.network(genotype), setting.data, setting.task, setting.recipe, steps=2)
+    recipe = job.fitting.recipe_of(genotype)
+    return step_seconds(setting.network(genotype), setting.data, setting.task, recipe, steps=2)
 
 
 def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
@@ -323,7 +411,8 @@ def _train(job: Job, finalists: Sequence[Genotype]) -> list[Genotype]:
                 job.run.note(epochs=planned)
             with pool(job.setting.data, workers=job.workers) as executor:
                 futures = {
-                    executor.submit(_full_training(job, planned[genotype.id]), genotype): genotype for genotype in todo
+                    executor.submit(_full_training(job, genotype, planned[genotype.id]), genotype): genotype
+                    for genotype in todo
                 }
                 for done, future in enumerate(as_completed(futures), start=1):
                     try:
@@ -334,8 +423,12 @@ def _train(job: Job, finalists: Sequence[Genotype]) -> list[Genotype]:
     return [genotype for genotype in finalists if saved(job, genotype)]
 
 
-def _full_training(job: Job, epochs: int) -> Remote:
-    recipe = replace(job.setting.recipe, epochs=epochs)
+def _short_training(job: Job, genotype: Genotype, epochs: int) -> Remote:
+    return Remote(interface=job.setting.interface, recipe=replace(job.fitting.recipe_of(genotype), epochs=epochs))
+
+
+def _full_training(job: Job, genotype: Genotype, epochs: int) -> Remote:
+    recipe = replace(job.fitting.recipe_of(genotype), epochs=epochs)
     every = max(1, epochs // 10)
     return Remote(interface=job.setting.interface, recipe=recipe, evaluate_every=every, keep_model=True)
 

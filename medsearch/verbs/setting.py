@@ -58,6 +58,8 @@ def interface_of(data: Dataset) -> Interface:
 def prepare(settings: Settings) -> Setting:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
     STRATEGIES.find(settings.strategy, where="--strategy")
+    if settings.fit_batch and settings.memory_bytes is None:
+        raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(settings.data, task=settings.task)
     interface = interface_of(data)
     space = read_named_space(settings.space or DEFAULT_SPACE[data.dims], task=data.task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from medsearch.backbones import Interface
@@ -76,7 +77,7 @@ def _costs(space: Space) -> list[dict[str, Any]]:
                 with Blank():
                     module = call.make().eval()
                 row.add(module, next(footprints), keys=keys_per_query(module, tuple(x_BCS.shape[2:])))
-                row.macs += count(lambda module=module, x_BCS=x_BCS: module(x_BCS))
+                row.macs += count(partial(module, x_BCS))
                 with torch.no_grad():
                     x_BCS = module(x_BCS)
             features.append(x_BCS)

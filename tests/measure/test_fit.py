@@ -86,7 +86,7 @@ def test_a_network_is_fitted_by_its_parts() -> None:
 def test_the_upper_ratio_is_above_the_next_one_as_often_as_is_asked() -> None:
     # Of 19 ratios and one to come, the largest of the 19 is below the next one once in 20.
     ratios = [1 + i / 100 for i in range(19)]
-    assert upper_ratio(ratios) == pytest.approx(1.18)
-    assert upper_ratio(ratios[:18]) == pytest.approx(1.17)  # too few: the largest seen, at least 1.1
-    assert upper_ratio([0.9, 1.0]) == pytest.approx(1.1)
-    assert upper_ratio([1 + i / 1000 for i in range(99)]) == pytest.approx(1.094)
+    assert upper_ratio(ratios, cover=0.95) == pytest.approx(1.18)
+    assert upper_ratio(ratios[:18], cover=0.95) == pytest.approx(1.17)  # too few: the largest seen, at least 1.1
+    assert upper_ratio([0.9, 1.0], cover=0.95) == pytest.approx(1.1)
+    assert upper_ratio([1 + i / 1000 for i in range(99)], cover=0.95) == pytest.approx(1.094)

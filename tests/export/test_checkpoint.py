@@ -62,7 +62,7 @@ def refusal(path: Path) -> str:
         load_model(path)
     text = str(refused.value)
     assert str(path) in text
-    assert "weights_only" not in text and len(text) < 500
+    assert "weights_only" not in text and len(text) < 1000
     return text
 
 

@@ -62,6 +62,7 @@ class Profile:
     Attributes:
         table: milliseconds of parts.
         overhead: milliseconds that entering the runtime takes, None before it was timed.
+        pace: milliseconds of the yardstick that timings are ratios to, None before it was timed.
         residuals: from sums over parts to whole networks, by space and input.
         accuracy: how far predictions made with these were from networks they had not seen.
 
@@ -75,6 +76,7 @@ class Profile:
         self.path = file or (folder or cache_folder()) / f"profile-{digest}.json"
         self.table = Table()
         self.overhead: float | None = None
+        self.pace: float | None = None
         self.residuals: dict[str, Residual] = {}
         self.accuracy: dict[str, Any] = {}
         if self.path.exists():
@@ -92,6 +94,7 @@ class Profile:
             "format": FORMAT,
             "device": self.device,
             "overhead_ms": self.overhead,
+            "pace_ms": self.pace,
             "accuracy": dict(self.accuracy),
             "residuals": {name: asdict(residual) for name, residual in self.residuals.items()},
             "timings": to_data(self.table),
@@ -105,11 +108,12 @@ class Profile:
                 remedy = "Make one here: medsearch doctor --profile."
                 raise RunError(str(self.path), f"is {of}; this is {self.device}.", remedy)
             return
-        overhead, accuracy = data.get("overhead_ms"), data.get("accuracy")
+        numbers, accuracy = [data.get("overhead_ms"), data.get("pace_ms")], data.get("accuracy")
         try:
-            if not (overhead is None or isinstance(overhead, float)) or not isinstance(accuracy, dict):
-                raise ValueError(f"overhead_ms is {overhead!r}, accuracy {accuracy!r}")
-            self.table, self.overhead, self.accuracy = from_data(data.get("timings")), overhead, accuracy
+            if not all(n is None or isinstance(n, float) for n in numbers) or not isinstance(accuracy, dict):
+                raise ValueError(f"overhead_ms and pace_ms are {numbers}, accuracy {accuracy!r}")
+            self.table, self.accuracy = from_data(data.get("timings")), accuracy
+            self.overhead, self.pace = numbers
             self.residuals = {name: read_residual(given) for name, given in (data.get("residuals") or {}).items()}
         except ValueError as problem:
             raise RunError(str(self.path), f"is damaged: {problem}.", "Delete it, to measure again.") from problem

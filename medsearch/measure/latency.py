@@ -89,6 +89,31 @@ def timed(run: Callable[[], object], *, seconds: float, clock: Callable[[], floa
     return Latency.of(spent)
 
 
+def steady(model: bytes | Path, yardstick: bytes, *, threads: int = 1, seconds: float = 0.1) -> tuple[float, float]:
+    """How many times as long as the yardstick a model takes, and the milliseconds of the yardstick meanwhile.
+
+    Runs of the two take turns, and the ratio is the median over pairs: when the machine slows down for a while, both
+    do.  The file's own shapes are used.  The second number is the lower quartile.
+    """
+    now, runs = clock(threads), []
+    for data in (model, yardstick):
+        opened = session(data, threads=threads)
+        inputs = feeds(opened, None)
+        runs.append(lambda opened=opened, inputs=inputs: opened.run(None, inputs))
+    for run in runs * WARM_UP:
+        run()
+    pairs: list[tuple[float, float]] = []
+    end = now() + seconds
+    while len(pairs) < LEAST or (now() < end and len(pairs) < 1000):
+        start = now()
+        runs[0]()
+        middle = now()
+        runs[1]()
+        pairs.append((middle - start, now() - middle))
+    ratio = statistics.median(first / max(second, 1e-9) for first, second in pairs)
+    return ratio, 1e3 * statistics.quantiles([second for _, second in pairs], n=4)[0]
+
+
 def duel(
     one: bytes | Path,
     other: bytes | Path,

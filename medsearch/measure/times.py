@@ -6,14 +6,16 @@ import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
 
 from medsearch.backbones import Call
+from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
-from medsearch.measure.latency import latency
+from medsearch.measure.latency import steady
 from medsearch.measure.table import Shape, Spot, Timing, spot
 
 CHAIN = 4
@@ -99,8 +101,8 @@ class PartTimes:
     ) -> dict[str, float]:
         """Time ``probes`` and enter them in the profile; returns milliseconds by key.
 
-        In every round all are timed once, in random order, so that a slow minute of the machine meets all alike; what
-        counts is the median of a part's rounds, each the lower quartile of its runs.
+        In every round all are timed once, in random order, in turns with a yardstick, so that neither a slow moment nor
+        a slow minute of the machine counts; what does is the median of a part's rounds.
         """
         files = [probe.onnx() for probe in probes]
         overhead, rng = self.overhead, random.Random(0)
@@ -118,8 +120,30 @@ class PartTimes:
         self._known.clear()
         return found
 
+    def whole(self, onnx: bytes, *, seconds: float = 0.3) -> float:
+        """Milliseconds of a whole file at the pace of the profile."""
+        return self._timed(onnx, seconds)
+
     def _timed(self, onnx: bytes, seconds: float) -> float:
-        return latency(onnx, threads=self.profile.device["threads"], seconds=seconds).quartile_low_ms
+        """Milliseconds at the pace that the device had when its profile was begun: see :func:`yardstick`."""
+        threads = self.profile.device["threads"]
+        ratio, pace = steady(onnx, yardstick(), threads=threads, seconds=seconds)
+        if self.profile.pace is None:
+            more = [steady(yardstick(), yardstick(), threads=threads, seconds=seconds)[1] for _ in range(5)]
+            self.profile.pace = min(pace, *more)
+        return ratio * self.profile.pace
+
+
+@cache
+def yardstick() -> bytes:
+    """A small file whose time says how fast the machine is just now: a perceptron with a depthwise filter, twice.
+
+    Timings are ratios to it, taken in turns with it, so that they do not drift when the machine does.
+    """
+    torch_state = torch.get_rng_state()
+    parts = [CHANNELS["conv_mlp"](48, dims=2), MIXERS["window_attention"](48, dims=2, window=8)]
+    torch.set_rng_state(torch_state)
+    return to_onnx_fast(nn.Sequential(*parts), (torch.rand(1, 48, 16, 16),))
 
 
 def _count(shape: Shape) -> int:

@@ -7,6 +7,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def doctor(
     cost = CostModel(setting.interface, conditions, known, loss=setting.task.loss)
     rng = random.Random(0)
     drawn = [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + (predictions or 0))]
-    calibrate(cost, drawn[:CALIBRATION_NETWORKS], setting.measured)
+    calibrate(cost, drawn[:CALIBRATION_NETWORKS], partial(setting.measured, milliseconds=cost.times.whole))
     if (name := key(setting)) in known.residuals:
         cost.correct(latency=known.residuals[name])
     if feasible and out is not None:
@@ -146,7 +147,7 @@ def _machine(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _compare(cost: CostModel, setting: Setting, genotype: Genotype) -> dict[str, Any]:
-    predicted, real = cost(genotype), setting.measured(genotype)
+    predicted, real = cost(genotype), setting.measured(genotype, cost.times.whole)
     return {
         "id": genotype.id,
         "mixers": "/".join(genotype.mixers),

@@ -154,7 +154,7 @@ def _measured(
         for number, genotype in enumerate(tried):
             if genotype.id in known:
                 continue
-            predicted, real = cost(genotype), setting.measured(genotype)
+            predicted, real = cost(genotype), setting.measured(genotype, cost.times.whole)
             assert budget.memory is not None and budget.latency is not None
             row = {
                 "trial": number,

@@ -15,7 +15,6 @@ from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.calibrate import Accuracy
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
-from medsearch.measure.latency import latency
 from medsearch.measure.residual import fit
 from medsearch.measure.times import Probe
 from medsearch.spaces import Genotype, Space
@@ -49,9 +48,9 @@ def make_profile(
     candidates = [probe for genotype in _covering(setting.space, rng) for probe in cost.probes(genotype)]
     wanted = cost.times.missing(_distinct(candidates))[:probes]
     say(f"{len(wanted)} parts to time, then {networks} networks, in {ROUNDS} rounds each")
-    cost.times.time(wanted, rounds=ROUNDS, seconds=0.04, seen=lambda turn: say(f"parts: round {turn} of {ROUNDS}"))
+    cost.times.time(wanted, rounds=ROUNDS, seconds=0.08, seen=lambda turn: say(f"parts: round {turn} of {ROUNDS}"))
     drawn = [setting.space.sample(rng) for _ in range(networks)]
-    measured = _measured(setting, drawn, profile.device["threads"], say)
+    measured = _measured(setting, cost, drawn, say)
     sums = [cost.sums(genotype)[1] for genotype in drawn]
     residual = fit(sums, [cost.features(genotype) for genotype in drawn], measured)
     predicted = [
@@ -97,7 +96,7 @@ def _distinct(probes: list[Probe]) -> list[Probe]:
     return list(dict.fromkeys(probes))
 
 
-def _measured(setting: Setting, drawn: list[Genotype], threads: int, say: Callable[[str], None]) -> list[float]:
+def _measured(setting: Setting, cost: CostModel, drawn: list[Genotype], say: Callable[[str], None]) -> list[float]:
     """Milliseconds of whole networks: the median over rounds."""
     files = []
     for genotype in drawn:
@@ -107,6 +106,6 @@ def _measured(setting: Setting, drawn: list[Genotype], threads: int, say: Callab
     spent: list[list[float]] = [[] for _ in drawn]
     for turn in range(ROUNDS):
         for index in rng.sample(range(len(drawn)), len(drawn)):
-            spent[index].append(latency(files[index], threads=threads, seconds=0.1).median_ms)
+            spent[index].append(cost.times.whole(files[index], seconds=0.2))
         say(f"networks: round {turn + 1} of {ROUNDS}")
     return [statistics.median(values) for values in spent]

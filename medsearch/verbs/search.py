@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError
@@ -211,7 +212,7 @@ def _measure_machine(job: Job) -> None:
 
 def _calibrate(job: Job) -> dict[str, Accuracy]:
     """Measure a few whole networks, and keep what they showed."""
-    accuracy = calibrate(job.cost, _samples(job), job.setting.measured)
+    accuracy = calibrate(job.cost, _samples(job), partial(job.setting.measured, milliseconds=job.cost.times.whole))
     memory = job.cost.memory_correction
     job.cost.correct(memory=replace(memory, spread=max(memory.spread, LEAST_DOUBT)))
     if job.budget.file is not None:

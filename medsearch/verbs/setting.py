@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,9 +40,9 @@ class Setting:
         """The network of ``genotype`` as its training begins with it."""
         return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
-    def measured(self, genotype: Genotype) -> Measured:
-        """What the whole network of ``genotype`` takes on this machine."""
-        return measured(self.network(genotype), self.data, self.task, self.recipe)
+    def measured(self, genotype: Genotype, milliseconds: Callable[[bytes], float]) -> Measured:
+        """What the whole network of ``genotype`` takes on this machine, its ONNX file timed by ``milliseconds``."""
+        return measured(self.network(genotype), self.data, self.task, self.recipe, milliseconds=milliseconds)
 
 
 def read_named_space(name: str, *, task: str) -> Space:

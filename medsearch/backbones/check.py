@@ -6,8 +6,20 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from medsearch.backbones.blank import Blank
-from medsearch.backbones.plan import Call, Interface, channel_call, head_call, make, mirrored, part_call, stage_calls
+from medsearch.backbones.plan import (
+    Call,
+    Interface,
+    channel_call,
+    head_call,
+    make,
+    mirrored,
+    part_call,
+    plan,
+    stage_calls,
+)
 from medsearch.blocks import DOWNSAMPLES, MIXERS, STEMS
+from medsearch.blocks.nd import per_axis
+from medsearch.core.errors import SpaceError
 from medsearch.spaces import Part, Space
 from medsearch.spaces.tree import leaves_of, variants
 
@@ -15,6 +27,10 @@ _FREE_OF_WIDTH = set(
     "block differential dilation gate grid kernel norm op order pool regions se shift top_regions window".split()
 )
 """Knobs whose legal values are the same at every width, so that one width is enough to try them."""
+
+
+_EXTENTS = {"window", "block", "grid"}
+"""Knobs that are edges in positions of the map."""
 
 
 def check(space: Space, interface: Interface) -> None:
@@ -29,6 +45,29 @@ def check(space: Space, interface: Interface) -> None:
             with Blank():
                 make(call, where)
             made.add(call)
+    if space.image is not None:
+        _check_extents(space, interface, space.image)
+
+
+def _check_extents(space: Space, interface: Interface, size: tuple[int, ...]) -> None:
+    """Refuse windows, blocks and grids larger than the map of their stage, for a space that says its image size.
+
+    Elsewhere an axis that is shorter is one window, which is a network of its own only on larger images.
+    """
+    first = space.first()
+    planned = plan(first, interface, where=space.source)
+    for i, (stage, calls) in enumerate(zip(space.tree["stages"], planned.stages, strict=True)):
+        with Blank():
+            size = (planned.stem if i == 0 else calls[0]).make().scale(size)
+        for role, node, spot in _roles(stage, f"{space.source}: stages[{i}]"):
+            for where, part in _parts(node, spot) if role != "channel" else ():
+                known = (MIXERS.knobs(part.name) if part.name in MIXERS else {}) | dict(part.knobs)
+                for knob in _EXTENTS & set(known):
+                    edges = per_axis(part.name, knob, known[knob], space.dims)
+                    if any(edge > length for edge, length in zip(edges, size, strict=True)):
+                        shape = "x".join(map(str, size))
+                        problem = f"{part.name}: {knob} {known[knob]} is larger than the map of this stage, {shape}."
+                        raise SpaceError(where, problem, f"The largest that fits is {min(size)}.")
 
 
 def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:

@@ -11,7 +11,7 @@ from medsearch.spaces.published import read_published
 from medsearch.spaces.space import BLOCK_KEYS, NO_PART, Space
 from medsearch.spaces.tree import count_of, is_open, label_of, leaves_of
 
-_KEYS = {"name", "about", "dims", "stem", "down", "heads", "stages", "published"}
+_KEYS = {"name", "about", "dims", "stem", "down", "heads", "stages", "size", "published"}
 _STAGE_KEYS = {"dim", "depth", "down", "mixers", "blocks", *BLOCK_KEYS}
 _SEARCHED = "To search, write {choice: [...]} or {range: [low, high]}."
 
@@ -47,8 +47,21 @@ def read_space(data: Any, source: str, *, task: str = "classification") -> Space
     published = None
     if "published" in data:
         published = read_published(data["published"], f"{source}: published", data["dims"])
-    about = str(data.get("about", ""))
-    return Space(name=data["name"], dims=data["dims"], tree=tree, source=source, about=about, published=published)
+    return Space(
+        name=data["name"],
+        dims=data["dims"],
+        tree=tree,
+        source=source,
+        about=str(data.get("about", "")),
+        image=_read_size(data["size"], f"{source}: size", data["dims"]) if "size" in data else None,
+        published=published,
+    )
+
+
+def _read_size(size: Any, where: str, dims: int) -> tuple[int, ...]:
+    if not isinstance(size, list) or len(size) != dims or not all(map(_is_count, size)):
+        raise SpaceError(where, f"expected {dims} whole numbers, got {size!r}.", "It is the smallest image to be used.")
+    return tuple(size)
 
 
 def _read_stage(stage: Any, where: str, down: Any, index: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Space:
         tree: the open genotype: ``stem``, ``down``, ``head`` and ``stages``, with choices in it.
         source: file it was read from, for messages.
         about: one line on what it is for.
+        image: the spatial size of the smallest images that it is made for; None where any will do.
         published: for a single architecture of the literature, what is known of it.
     """
 
@@ -40,6 +41,7 @@ class Space:
     tree: dict[str, Any]
     source: str
     about: str = ""
+    image: tuple[int, ...] | None = None
     published: Published | None = None
 
     def express(self, choose: Choose) -> Genotype:

@@ -137,6 +137,21 @@ def test_a_part_is_tried_at_every_width_of_its_stage() -> None:
         check(read(text), CLASSES)
 
 
+def test_a_window_larger_than_the_map_is_refused_where_the_image_size_is_said() -> None:
+    # 20 pixels: the stem halves them to 10, the downsampling to 5.
+    text = TINY.replace("dims: 2", "dims: 2\nsize: [20, 24]")
+    check(read(text), CLASSES)
+    check(read(TINY.replace("window: 4", "window: 7")), CLASSES)
+    with pytest.raises(
+        SpaceError, match=r"window_attention: window 7 is larger than the map of this stage, 5x6"
+    ) as caught:
+        check(read(text.replace("window: 4", "window: 7")), CLASSES)
+    assert (caught.value.where, caught.value.remedy) == (
+        "tiny.yaml: stages[1].mixers[1]",
+        "The largest that fits is 5.",
+    )
+
+
 REDUCED = """\
 name: reduced
 dims: 2

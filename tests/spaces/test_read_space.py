@@ -176,6 +176,14 @@ WRONG = [
         "a cycle of 2 mixers is longer than the depth, 1.",
         "Shorten the cycle, or make the stage deeper.",
     ),
+    (
+        "size: 64\nstem: conv",
+        "stem: conv",
+        "tiny.yaml: size",
+        "expected 2 whole numbers, got 64.",
+        "It is the smallest",
+    ),
+    ("size: [64, 0]\nstem: conv", "stem: conv", "tiny.yaml: size", "expected 2 whole numbers, got [64, 0].", "It is"),
     ("blocks: dwconv", "mixer: dwconv", "tiny.yaml: stages[0].blocks", "expected a list of blocks, got 'dwconv'.", ""),
     ("blocks: []", "mixer: dwconv", "tiny.yaml: stages[0].blocks", "expected a list of blocks, got [].", ""),
     (

@@ -89,17 +89,22 @@ def timed(run: Callable[[], object], *, seconds: float, clock: Callable[[], floa
     return Latency.of(spent)
 
 
-def steady(model: bytes | Path, yardstick: bytes, *, threads: int = 1, seconds: float = 0.1) -> tuple[float, float]:
+def runner(model: bytes | Path, *, threads: int = 1) -> Callable[[], object]:
+    """A call that runs a model once, on inputs of its own shapes."""
+    opened = session(model, threads=threads)
+    inputs = feeds(opened, None)
+    return lambda: opened.run(None, inputs)
+
+
+def steady(
+    model: bytes | Path, yardstick: Callable[[], object], *, threads: int = 1, seconds: float = 0.1
+) -> tuple[float, float]:
     """How many times as long as the yardstick a model takes, and the milliseconds of the yardstick meanwhile.
 
     Runs of the two take turns, and the ratio is the median over pairs: when the machine slows down for a while, both
     do.  The file's own shapes are used.  The second number is the lower quartile.
     """
-    now, runs = clock(threads), []
-    for data in (model, yardstick):
-        opened = session(data, threads=threads)
-        inputs = feeds(opened, None)
-        runs.append(lambda opened=opened, inputs=inputs: opened.run(None, inputs))
+    now, runs = clock(threads), (runner(model, threads=threads), yardstick)
     for run in runs * WARM_UP:
         run()
     pairs: list[tuple[float, float]] = []

@@ -15,7 +15,7 @@ from medsearch.backbones import Call
 from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
-from medsearch.measure.latency import steady
+from medsearch.measure.latency import runner, steady
 from medsearch.measure.table import Shape, Spot, Timing, spot
 
 CHAIN = 4
@@ -120,7 +120,7 @@ class PartTimes:
         self._known.clear()
         return found
 
-    def whole(self, onnx: bytes, *, seconds: float = 0.5, sessions: int = 5) -> float:
+    def whole(self, onnx: bytes, *, seconds: float = 0.3, sessions: int = 3) -> float:
         """Milliseconds of a whole file at the pace of the profile: the median over several sessions.
 
         Where a session happens to lay out its memory makes some percent of a small network's time.
@@ -130,11 +130,17 @@ class PartTimes:
     def _timed(self, onnx: bytes, seconds: float) -> float:
         """Milliseconds at the pace that the device had when its profile was begun: see :func:`yardstick`."""
         threads = self.profile.device["threads"]
-        ratio, pace = steady(onnx, yardstick(), threads=threads, seconds=seconds)
+        beside = _yardstick_runner(threads)
+        ratio, pace = steady(onnx, beside, threads=threads, seconds=seconds)
         if self.profile.pace is None:
-            more = [steady(yardstick(), yardstick(), threads=threads, seconds=seconds)[1] for _ in range(5)]
+            more = [steady(yardstick(), beside, threads=threads, seconds=seconds)[1] for _ in range(5)]
             self.profile.pace = min(pace, *more)
         return ratio * self.profile.pace
+
+
+@cache
+def _yardstick_runner(threads: int) -> Callable[[], object]:
+    return runner(yardstick(), threads=threads)
 
 
 @cache

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,24 @@ def read_json(path: str | Path, *, error: type[MedsearchError] = RunError) -> An
         raise error(str(path), f"is not valid JSON at {place}: {problem.msg}.") from problem
     except UnicodeDecodeError as problem:
         raise error(str(path), f"is not UTF-8 text: {problem.reason} at byte {problem.start}.") from problem
+
+
+def read_rows(path: Path | None) -> list[dict[str, Any]]:
+    """The rows of a CSV file that is appended to, as texts; none where it is not there yet."""
+    if path is None or not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append_row(path: Path | None, fields: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Add a row to a CSV file, with a heading and its folder where it is new; nowhere if ``path`` is None."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        if not begun:
+            writer.writeheader()
+        writer.writerow(row)

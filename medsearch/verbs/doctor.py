@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import random
 import statistics
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from medsearch.core.errors import UsageError
+from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
 from medsearch.measure.calibrate import Accuracy, calibrate
 from medsearch.measure.cost import Conditions, CostModel
@@ -82,11 +82,11 @@ def doctor(
         cost.correct(latency=known.residuals[name])
     if feasible and out is not None:
         return feasibility(setting, cost, trials=feasible, strategy=strategy, out=out)
-    rows = _read(out)
+    rows = read_rows(out)
     for genotype in drawn[CALIBRATION_NETWORKS:]:
         if genotype.id not in {row["id"] for row in rows}:
             rows.append(_compare(cost, setting, genotype))
-            _append(out, rows[-1])
+            append_row(out, FIELDS, rows[-1])
     known.save()
     return summaries(rows)
 
@@ -161,22 +161,3 @@ def _compare(cost: CostModel, setting: Setting, genotype: Genotype) -> dict[str,
         "latency_high": predicted.latency.high,
         "latency_measured": real.latency,
     }
-
-
-def _read(path: Path | None) -> list[dict[str, Any]]:
-    if path is None or not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(path: Path | None, row: dict[str, Any]) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    begun = path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if not begun:
-            writer.writeheader()
-        writer.writerow(row)

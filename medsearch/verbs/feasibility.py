@@ -8,7 +8,6 @@ those among them that fit: diversity that the budgets leave is to be kept.
 
 from __future__ import annotations
 
-import csv
 import math
 import random
 import statistics
@@ -20,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
 from medsearch.measure.budget import Budget
 from medsearch.measure.cost import CostModel
@@ -141,33 +141,24 @@ def _quartile(values: Iterable[float]) -> float:
 def _measured(
     setting: Setting, cost: CostModel, budget: Budget, tried: Sequence[Genotype], out: Path
 ) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    if out.exists():
-        with out.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = read_rows(out)
     known = {row["id"] for row in rows}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if not known:
-            writer.writeheader()
-        for number, genotype in enumerate(tried):
-            if genotype.id in known:
-                continue
-            predicted, real = cost(genotype), setting.measured(genotype, cost.times.whole)
-            assert budget.memory is not None and budget.latency is not None
-            row = {
-                "trial": number,
-                "id": genotype.id,
-                "memory_predicted": predicted.memory.value,
-                "memory_upper": predicted.memory.high,
-                "memory_measured": real.memory,
-                "latency_predicted": predicted.latency.value,
-                "latency_upper": predicted.latency.high,
-                "latency_measured": real.latency,
-                "kept": str(real.memory <= budget.memory and real.latency <= budget.latency),
-            }
-            writer.writerow(row)
-            file.flush()
-            rows.append(row)
+    for number, genotype in enumerate(tried):
+        if genotype.id in known:
+            continue
+        predicted, real = cost(genotype), setting.measured(genotype, cost.times.whole)
+        assert budget.memory is not None and budget.latency is not None
+        row = {
+            "trial": number,
+            "id": genotype.id,
+            "memory_predicted": predicted.memory.value,
+            "memory_upper": predicted.memory.high,
+            "memory_measured": real.memory,
+            "latency_predicted": predicted.latency.value,
+            "latency_upper": predicted.latency.high,
+            "latency_measured": real.latency,
+            "kept": str(real.memory <= budget.memory and real.latency <= budget.latency),
+        }
+        append_row(out, FIELDS, row)
+        rows.append(row)
     return rows

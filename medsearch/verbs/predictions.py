@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from medsearch.backbones import Interface, build
+from medsearch.core.files import append_row, read_rows
 from medsearch.measure.budget import Budget
 from medsearch.measure.calibrate import Accuracy, upper_ratio
 from medsearch.measure.cost import CostModel
@@ -123,13 +123,13 @@ def memory_report(
     """
     torch.set_num_threads(1)
     cases = cases or (GPU_CASES if torch.cuda.is_available() else CASES)
-    rows = _read(out)
+    rows = read_rows(out)
     known = {tuple(str(row[field]) for field in KEY) for row in rows}
     for predictor, genotype in _draw(cases, networks, seed):
         if tuple(map(str, predictor.key(genotype))) not in known:
             ratios = [float(row["measured_bytes"]) / float(row["predicted_bytes"]) for row in rows]
             rows.append(predictor.row(genotype, ratios, trace=trace))
-            _append(out, rows[-1])
+            append_row(out, FIELDS, rows[-1])
     return summary(rows)
 
 
@@ -250,23 +250,6 @@ class _Predictor:
         if self.kind == "cuda":
             torch.cuda.empty_cache()
         return learning_memory(model, images, targets, self.task, self.recipe)
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    begun = path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if not begun:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def checks_per_second(cost: CostModel, budget: Budget, space: Space, *, networks: int = 1000, seed: int = 0) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from medsearch.verbs.predictions import Case, _read, memory_report, predictions, summary
+from medsearch.core.files import read_rows
+from medsearch.verbs.predictions import Case, memory_report, predictions, summary
 from medsearch.verbs.setting import read_named_space
 
 CASES = tuple(
@@ -17,11 +18,11 @@ CASES = tuple(
 def test_a_report_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "memory.csv"
     memory_report(networks=1, out=out, cases=CASES[:1], trace=False)
-    first = _read(out)
+    first = read_rows(out)
     assert len(first) == 1
     found = memory_report(networks=2, out=out, cases=CASES, trace=False)
     again = memory_report(networks=2, out=out, cases=CASES, trace=False)
-    rows = _read(out)
+    rows = read_rows(out)
     assert rows[0] == first[0] and len(rows) == 2 and again == found
     assert [row["precision"] for row in rows] == ["fp32", "bf16"]
     assert found[0]["networks"] == 2 and found[0]["largest %"] < 10

@@ -18,7 +18,7 @@ from medsearch.backbones.plan import (
     stage_calls,
 )
 from medsearch.blocks import DOWNSAMPLES, MIXERS, STEMS
-from medsearch.blocks.nd import per_axis
+from medsearch.blocks.knobs import per_axis
 from medsearch.core.errors import SpaceError
 from medsearch.spaces import Part, Space
 from medsearch.spaces.tree import leaves_of, variants

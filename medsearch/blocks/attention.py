@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import depthwise, head_shape, local_filter, to_first, to_last, whole_number
+from medsearch.blocks.knobs import head_shape, one_of, whole_number, yes_or_no
+from medsearch.blocks.nd import depthwise, local_filter, to_first, to_last
 
 MASKED = -1e4  # finite, so that no row is without a number; representable in half precision
 
@@ -47,21 +48,6 @@ class HeadShape(NamedTuple):
         return self.heads * self.head_dim
 
 
-def switch(part: str, knob: str, value: bool) -> bool:
-    """``value`` itself, refused with the part's and the knob's name unless it is true or false."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{part}: {knob} must be true or false, got {value!r}; try false")
-    return value
-
-
-def one_of(part: str, knob: str, value: str, known: Sequence[str]) -> str:
-    """``value`` itself, refused with the part's and the knob's name unless it is one of the ``known`` words."""
-    if value not in known:
-        words = ", ".join(repr(word) for word in known)
-        raise ValueError(f"{part}: {knob} must be one of {words}, got {value!r}; try {known[0]!r}")
-    return value
-
-
 def attention_heads(
     part: str,
     dim: int,
@@ -75,7 +61,7 @@ def attention_heads(
 
     None for ``qk_dim`` gives queries and keys the width of the values; a differential head halves them.
     """
-    even = switch(part, "differential", differential)
+    even = yes_or_no(part, "differential", differential)
     heads, width = head_shape(part, max(2, dim - dim % 2) if even else dim, heads, head_dim)
     if qk_dim is None and even and width % 2:
         raise ValueError(f"{part}: head_dim must be even where differential is true, got {width}; try {width + 1}")
@@ -114,10 +100,10 @@ class Projections(nn.Module):
         super().__init__()
         self.dim, self.dims, self.shape = dim, dims, shape
         self.norm = nn.LayerNorm(dim)
-        self.q = nn.Linear(dim, shape.heads * shape.qk_dim, switch(part, "bias", bias))
+        self.q = nn.Linear(dim, shape.heads * shape.qk_dim, yes_or_no(part, "bias", bias))
         self.k = nn.Linear(dim, shape.heads * shape.qk_dim, bias)
         self.v = nn.Linear(dim, shape.inner, bias)
-        self.gate = nn.Linear(dim, shape.inner) if switch(part, "gate", gate) else None
+        self.gate = nn.Linear(dim, shape.inner) if yes_or_no(part, "gate", gate) else None
         self.local = local_filter(part, shape.inner, dims, local)
         self.out = nn.Linear(shape.inner, dim)
 
@@ -208,7 +194,7 @@ class SoftmaxProduct(nn.Module):
         if not number or not 0 <= lambda_init < 1:
             raise ValueError(f"{part}: lambda_init must be at least 0 and below 1, got {lambda_init!r}; try 0.5")
         self.shape, self.lambda_init = shape, lambda_init
-        self.differential = switch(part, "differential", differential)
+        self.differential = yes_or_no(part, "differential", differential)
         self.select = whole_number(part, "select", select)
         self.least = whole_number(part, "least", least)
         self.narrow = shape.qk_dim // 2 if differential else shape.qk_dim

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import crop_to, hidden_width, pad_to_multiple, per_axis, to_first, to_last
+from medsearch.blocks.knobs import hidden_width, per_axis
+from medsearch.blocks.nd import crop_to, pad_to_multiple, to_first, to_last
 
 
 def set_edges(part: str, knob: str, value: int | str, dims: int) -> tuple[int, ...]:

@@ -18,13 +18,6 @@ def shrunk(size: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
     return tuple(-(-length // step) for length, step in zip(size, stride, strict=True))
 
 
-def yes_or_no(part: str, knob: str, value: bool) -> bool:
-    """``value`` itself, refused with the part's and the knob's name unless it is true or false."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{part}: {knob} must be true or false, got {value!r}; try {bool(value)}")
-    return value
-
-
 def covering_kernel(part: str, kernel: tuple[int, ...], stride: tuple[int, ...], value: int | str) -> tuple[int, ...]:
     """``kernel`` itself, refused as ``value`` unless each edge is odd and no smaller than the step between windows."""
     if any(edge % 2 == 0 or edge < step for edge, step in zip(kernel, stride, strict=True)):

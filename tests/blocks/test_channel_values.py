@@ -270,7 +270,7 @@ def test_hidden_channels_can_be_cut(size: tuple[int, ...], name: str, knobs: dic
         ("dbffn", {"kernel": 6}, "try 7"),
         ("kan", {"bumps": 1}, "try 2"),
         ("kan", {"bumps": True}, "try 2"),
-        ("locality", {"shortcut": 1}, "try True"),
+        ("locality", {"shortcut": 1}, "try true"),
         ("locality", {"squeeze": 0}, "try 1"),
     ],
 )

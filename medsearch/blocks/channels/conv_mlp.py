@@ -13,11 +13,11 @@ from math import prod
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.attention import one_of
 from medsearch.blocks.block_linear import layer_pair
 from medsearch.blocks.channels.mlp import inputs_read
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, hidden_width, odd_kernel, to_first, to_last
+from medsearch.blocks.knobs import hidden_width, odd_kernel, one_of
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, to_first, to_last
 from medsearch.blocks.reach import Reach
 
 

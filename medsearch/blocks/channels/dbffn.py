@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.attention import one_of
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, odd_kernel
+from medsearch.blocks.knobs import odd_kernel, one_of
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
 from medsearch.blocks.reach import Reach
 from medsearch.blocks.strides import map_norm
 

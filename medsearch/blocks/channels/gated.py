@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.attention import one_of
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, hidden_width, to_first, to_last
+from medsearch.blocks.knobs import hidden_width, one_of
+from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last
 from medsearch.blocks.reach import Reach
 
 _ACTS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu, "sigmoid": F.sigmoid}

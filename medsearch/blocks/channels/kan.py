@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.attention import one_of
-from medsearch.blocks.nd import hidden_width, to_first, to_last, whole_number
+from medsearch.blocks.knobs import hidden_width, one_of, whole_number
+from medsearch.blocks.nd import to_first, to_last
 from medsearch.blocks.reach import Reach
 from medsearch.blocks.strides import map_norm
 

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.attention import one_of
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, hidden_width, odd_kernel, whole_number
-from medsearch.blocks.strides import map_norm, yes_or_no
+from medsearch.blocks.knobs import hidden_width, odd_kernel, one_of, whole_number, yes_or_no
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
+from medsearch.blocks.strides import map_norm
 
 
 @CHANNELS.add("locality")

@@ -13,10 +13,10 @@ from math import prod
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.attention import one_of
 from medsearch.blocks.block_linear import COLUMNS, layer_pair
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, hidden_width, to_first, to_last
+from medsearch.blocks.knobs import hidden_width, one_of
+from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last
 from medsearch.blocks.reach import Reach
 
 

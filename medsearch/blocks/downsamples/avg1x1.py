@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
-from medsearch.blocks.nd import BATCH_NORM, CONV, per_axis
+from medsearch.blocks.knobs import per_axis
+from medsearch.blocks.nd import BATCH_NORM, CONV
 from medsearch.blocks.strides import shrunk
 
 _MEAN = {2: F.avg_pool2d, 3: F.avg_pool3d}

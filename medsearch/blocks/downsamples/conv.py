@@ -12,9 +12,9 @@ from math import prod
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
-from medsearch.blocks.attention import one_of
-from medsearch.blocks.nd import pad_to_multiple, per_axis, to_first, to_last
-from medsearch.blocks.strides import map_norm, overlap_conv, patch_conv, shrunk, yes_or_no
+from medsearch.blocks.knobs import one_of, per_axis, yes_or_no
+from medsearch.blocks.nd import pad_to_multiple, to_first, to_last
+from medsearch.blocks.strides import map_norm, overlap_conv, patch_conv, shrunk
 
 
 @DOWNSAMPLES.add("conv3s2")

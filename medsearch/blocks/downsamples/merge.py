@@ -12,7 +12,8 @@ from math import prod
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
-from medsearch.blocks.nd import pad_to_multiple, per_axis, split_blocks, to_first, to_last
+from medsearch.blocks.knobs import per_axis
+from medsearch.blocks.nd import pad_to_multiple, split_blocks, to_first, to_last
 from medsearch.blocks.strides import shrunk
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import macs_of, resize, weights_of
-from medsearch.blocks.nd import BATCH_NORM, CONV, odd_kernel, whole_number
+from medsearch.blocks.knobs import odd_kernel, whole_number
+from medsearch.blocks.nd import BATCH_NORM, CONV
 
 
 class Gate(nn.Module):

@@ -15,9 +15,9 @@ from math import prod
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.attention import one_of
 from medsearch.blocks.heads.steps import resize
-from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last, whole_number
+from medsearch.blocks.knobs import one_of, whole_number
+from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last
 
 
 @HEADS.add("allmlp")

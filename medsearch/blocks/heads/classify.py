@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.attention import one_of
+from medsearch.blocks.knobs import one_of
 from medsearch.blocks.nd import BATCH_NORM, to_last
 
 

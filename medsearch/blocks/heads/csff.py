@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import Separable, Up, macs_of, resize, weights_of
-from medsearch.blocks.nd import CONV, odd_kernel, whole_number
+from medsearch.blocks.knobs import odd_kernel, whole_number
+from medsearch.blocks.nd import CONV
 
 
 class Fusion(nn.Module):

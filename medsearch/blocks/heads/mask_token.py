@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import Up, doubled, macs_of, resize, weights_of
-from medsearch.blocks.nd import CONV, to_first, to_last, whole_number, without_autocast
+from medsearch.blocks.knobs import whole_number
+from medsearch.blocks.nd import CONV, to_first, to_last, without_autocast
 
 
 class Attention(nn.Module):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import Up, macs_of, resize, weights_of
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, whole_number
+from medsearch.blocks.knobs import whole_number
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
 
 _DILATIONS = (1, 4, 8)
 

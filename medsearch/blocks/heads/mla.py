@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import conv_norm_relu, doubled, macs_of, resize, weights_of
-from medsearch.blocks.nd import BATCH_NORM, CONV, whole_number
+from medsearch.blocks.knobs import whole_number
+from medsearch.blocks.nd import BATCH_NORM, CONV
 
 
 class Climb(nn.Module):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import Separable, resize
-from medsearch.blocks.nd import BATCH_NORM, CONV, whole_number
+from medsearch.blocks.knobs import whole_number
+from medsearch.blocks.nd import BATCH_NORM, CONV
 
 
 @HEADS.add("pyramid")

@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medsearch.blocks.attention import one_of
+from medsearch.blocks.knobs import one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}

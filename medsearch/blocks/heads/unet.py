@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.attention import one_of
 from medsearch.blocks.heads.steps import Up, macs_of, resize, weights_of
+from medsearch.blocks.knobs import one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV
 
 

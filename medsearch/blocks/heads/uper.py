@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.attention import one_of
 from medsearch.blocks.heads.steps import conv_norm_relu, macs_of, resize
-from medsearch.blocks.nd import CONV, whole_number
+from medsearch.blocks.knobs import one_of, whole_number
+from medsearch.blocks.nd import CONV
 
 _GRIDS = (1, 2, 3, 6)
 

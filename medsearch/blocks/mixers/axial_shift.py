@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import CONV, whole_number
+from medsearch.blocks.knobs import whole_number
+from medsearch.blocks.nd import CONV
 
 
 @MIXERS.add("axial_shift")

@@ -15,15 +15,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import (
-    blocks_of_rows,
-    crop_to,
-    hidden_width,
-    pad_to_multiple,
-    rows_of_blocks,
-    to_first,
-    to_last,
-)
+from medsearch.blocks.knobs import hidden_width
+from medsearch.blocks.nd import blocks_of_rows, crop_to, pad_to_multiple, rows_of_blocks, to_first, to_last
 from medsearch.blocks.positions_mlp import mirrored_order, padded_positions, set_edges
 from medsearch.blocks.reach import Reach
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import CONV, odd_kernel, to_first, to_last, whole_number
+from medsearch.blocks.knobs import odd_kernel, whole_number
+from medsearch.blocks.nd import CONV, to_first, to_last
 
 
 @MIXERS.add("channel_attention_block")

@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.attention import HeadShape, Projections, SoftmaxProduct, one_of
-from medsearch.blocks.nd import to_first, to_last, whole_number, without_autocast
+from medsearch.blocks.attention import HeadShape, Projections, SoftmaxProduct
+from medsearch.blocks.knobs import one_of, whole_number
+from medsearch.blocks.nd import to_first, to_last, without_autocast
 
 SAME = 1e-5
 """Scores that are less apart than this share of the largest may count as equal."""

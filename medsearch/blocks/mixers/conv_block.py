@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, hidden_width, odd_kernel, per_axis
+from medsearch.blocks.knobs import hidden_width, odd_kernels
+from medsearch.blocks.nd import BATCH_NORM, CONV
 from medsearch.blocks.reach import Reach
 
 
@@ -63,7 +64,7 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         part = "conv_block"
-        self.kernel = tuple(odd_kernel(part, edge) for edge in per_axis(part, "kernel", kernel, dims))
+        self.kernel = odd_kernels(part, kernel, dims)
         if norm not in ("batch", "instance"):
             raise ValueError(f"{part}: norm must be 'batch' or 'instance', got {norm!r}; try 'batch'")
         if after not in ("none", "leaky_relu"):

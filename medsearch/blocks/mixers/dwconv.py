@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, odd_kernel, per_axis
+from medsearch.blocks.knobs import odd_kernels, per_axis
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
 from medsearch.blocks.reach import Reach
 
 
@@ -39,7 +40,7 @@ class DepthwiseConv(nn.Module):
         self, dim: int, *, dims: int, kernel: int | str = 5, norm: str = "batch", dilation: int | str = 1
     ) -> None:
         super().__init__()
-        self.kernel = tuple(odd_kernel("dwconv", edge) for edge in per_axis("dwconv", "kernel", kernel, dims))
+        self.kernel = odd_kernels("dwconv", kernel, dims)
         step = per_axis("dwconv", "dilation", dilation, dims)
         if norm not in ("batch", "none"):
             raise ValueError(f"dwconv: norm must be 'batch' or 'none', got {norm!r}; try 'batch'")

@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import CONV, depthwise, odd_kernel, per_axis, to_first, to_last, whole_number
+from medsearch.blocks.knobs import odd_kernels, whole_number
+from medsearch.blocks.nd import CONV, depthwise, to_first, to_last
 from medsearch.blocks.reach import Reach
 
 
@@ -47,7 +48,7 @@ class GatedRecursiveConv(nn.Module):
             raise ValueError(f"gnconv: order must be at most {largest} for {dim} channels, got {order}; try {largest}")
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
             raise ValueError(f"gnconv: scale must be a number above 0, got {scale!r}; try 1.0")
-        self.kernel = tuple(odd_kernel("gnconv", edge) for edge in per_axis("gnconv", "kernel", kernel, dims))
+        self.kernel = odd_kernels("gnconv", kernel, dims)
         self.dim, self.factor = dim, scale
         self.widths = [dim // 2**step for step in reversed(range(order))]
         filtered = sum(self.widths)

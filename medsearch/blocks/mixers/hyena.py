@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import CONV, depthwise, to_first, to_last, whole_number, without_autocast
+from medsearch.blocks.knobs import whole_number
+from medsearch.blocks.nd import CONV, depthwise, to_first, to_last, without_autocast
 
 _DECAY = (math.log(100) / 1.5, math.log(100) / 0.3)  # a window falls to 1 % within 1.5 maps, or within 0.3
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.attention import Projections, attention_heads, one_of, switch
+from medsearch.blocks.attention import Projections, attention_heads
 from medsearch.blocks.groups import Axis, Group
+from medsearch.blocks.knobs import one_of, whole_number, yes_or_no
 from medsearch.blocks.linear_kernels import (
     KERNELS,
     axial_rotation,
@@ -25,7 +26,7 @@ from medsearch.blocks.linear_kernels import (
     linear_product,
     refuse_what_cannot_turn,
 )
-from medsearch.blocks.nd import to_first, to_last, whole_number
+from medsearch.blocks.nd import to_first, to_last
 
 
 @MIXERS.add("linear_attention")
@@ -73,7 +74,7 @@ class LinearAttention(nn.Module):
         part = "linear_attention"
         shape = attention_heads(part, dim, heads, head_dim)
         self.kernel = one_of(part, "kernel", kernel, KERNELS)
-        self.rotary = switch(part, "rotary", rotary)
+        self.rotary = yes_or_no(part, "rotary", rotary)
         if rotary:
             refuse_what_cannot_turn(part, shape.heads, shape.head_dim, dims)
         ratio = whole_number(part, "value_bottleneck", value_bottleneck, least=0)

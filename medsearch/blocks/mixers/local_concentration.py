@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, odd_kernel, per_axis, to_first, to_last
+from medsearch.blocks.knobs import odd_kernels
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, to_first, to_last
 from medsearch.blocks.reach import Reach
 
 
@@ -35,7 +36,7 @@ class LocalConcentration(nn.Module):
     def __init__(self, dim: int, *, dims: int, kernel: int | str = 7) -> None:
         super().__init__()
         part = "local_concentration"
-        self.kernel = tuple(odd_kernel(part, edge) for edge in per_axis(part, "kernel", kernel, dims))
+        self.kernel = odd_kernels(part, kernel, dims)
         self.dim, self.act = dim, nn.GELU()
         window: dict[str, Any] = {"kernel_size": self.kernel, "padding": tuple(edge // 2 for edge in self.kernel)}
         self.norm = nn.LayerNorm(dim)

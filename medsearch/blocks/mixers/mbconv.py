@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, hidden_width, odd_kernel, per_axis, whole_number
+from medsearch.blocks.knobs import hidden_width, odd_kernels, whole_number
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
 from medsearch.blocks.reach import Reach
 
 
@@ -51,7 +52,7 @@ class MBConv(nn.Module):
         after: str = "none",
     ) -> None:
         super().__init__()
-        self.kernel = tuple(odd_kernel("mbconv", edge) for edge in per_axis("mbconv", "kernel", kernel, dims))
+        self.kernel = odd_kernels("mbconv", kernel, dims)
         if whole_number("mbconv", "se", se, least=0) > dim:
             raise ValueError(f"mbconv: se must be at most {dim}, got {se!r}; try {dim}")
         if after not in ("none", "gelu"):

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
+from medsearch.blocks.knobs import hidden_width
 from medsearch.blocks.mixers.block_gmlp import BlockGmlp
 from medsearch.blocks.mixers.grid_gmlp import GridGmlp
-from medsearch.blocks.nd import hidden_width, to_first, to_last
+from medsearch.blocks.nd import to_first, to_last
 from medsearch.blocks.positions_mlp import set_edges
 
 

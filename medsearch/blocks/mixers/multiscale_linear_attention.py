@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
+from medsearch.blocks.knobs import head_shape
 from medsearch.blocks.linear_kernels import linear_macs, linear_product
-from medsearch.blocks.nd import CONV, depthwise, head_shape, to_first, to_last
+from medsearch.blocks.nd import CONV, depthwise, to_first, to_last
 
 KERNELS = {2: "3-5-7-9", 3: "3-3-5-5"}
 

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.attention import Projections, SoftmaxProduct, attention_heads, one_of
+from medsearch.blocks.attention import Projections, SoftmaxProduct, attention_heads
 from medsearch.blocks.groups import Group
+from medsearch.blocks.knobs import one_of, per_axis
 from medsearch.blocks.nd import (
     BATCH_NORM,
     CONV,
     depthwise,
     local_filter,
     pad_to_multiple,
-    per_axis,
     real_tokens,
     split_blocks,
     to_first,

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.nd import odd_kernel, per_axis, to_first, to_last
+from medsearch.blocks.knobs import odd_kernels
+from medsearch.blocks.nd import to_first, to_last
 from medsearch.blocks.reach import Reach
 
 
@@ -32,7 +33,7 @@ class Pooling(nn.Module):
 
     def __init__(self, dim: int, *, dims: int, kernel: int | str = 3) -> None:
         super().__init__()
-        self.kernel = tuple(odd_kernel("pooling", edge) for edge in per_axis("pooling", "kernel", kernel, dims))
+        self.kernel = odd_kernels("pooling", kernel, dims)
         self.dim, self.norm = dim, nn.LayerNorm(dim)
 
     def forward(self, x_BCS: Tensor) -> Tensor:

@@ -20,16 +20,15 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.attention import MASKED, Projections, SoftmaxProduct, attention_heads
 from medsearch.blocks.groups import Group
+from medsearch.blocks.knobs import per_axis, whole_number
 from medsearch.blocks.nd import (
     crop_to,
     join_blocks,
     pad_to_multiple,
-    per_axis,
     real_tokens,
     split_blocks,
     to_first,
     to_last,
-    whole_number,
     without_autocast,
 )
 

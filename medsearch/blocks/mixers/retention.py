@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.attention import Projections, attention_heads, one_of
+from medsearch.blocks.attention import Projections, attention_heads
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import to_first, to_last, whole_number
+from medsearch.blocks.knobs import one_of, whole_number
+from medsearch.blocks.nd import to_first, to_last
 
 
 @MIXERS.add("retention")

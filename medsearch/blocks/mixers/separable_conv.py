@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, hidden_width, odd_kernel, per_axis
+from medsearch.blocks.knobs import hidden_width, odd_kernels
+from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
 from medsearch.blocks.reach import Reach
 
 
@@ -38,7 +39,7 @@ class SeparableConv(nn.Module):
     def __init__(self, dim: int, *, dims: int, kernel: int | str = 5, hidden: int | None = None) -> None:
         super().__init__()
         part = "separable_conv"
-        self.kernel = tuple(odd_kernel(part, edge) for edge in per_axis(part, "kernel", kernel, dims))
+        self.kernel = odd_kernels(part, kernel, dims)
         self.dim, self.hidden = dim, hidden_width(part, dim, 1.0, hidden)
         window: dict[str, Any] = {"kernel_size": self.kernel, "padding": tuple(edge // 2 for edge in self.kernel)}
         self.norm = BATCH_NORM[dims](dim)

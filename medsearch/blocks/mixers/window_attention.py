@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.attention import MASKED, OffsetTable, Projections, SoftmaxProduct, attention_heads, one_of
+from medsearch.blocks.attention import MASKED, OffsetTable, Projections, SoftmaxProduct, attention_heads
 from medsearch.blocks.groups import Axis, Group
-from medsearch.blocks.nd import crop_to, pad_to_multiple, per_axis, split_blocks, to_first, to_last
+from medsearch.blocks.knobs import one_of, per_axis
+from medsearch.blocks.nd import crop_to, pad_to_multiple, split_blocks, to_first, to_last
 from medsearch.blocks.reach import Reach
 
 

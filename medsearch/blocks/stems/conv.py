@@ -13,9 +13,9 @@ import math
 from torch import Tensor, nn
 
 from medsearch.blocks import STEMS
-from medsearch.blocks.attention import one_of
-from medsearch.blocks.nd import BATCH_NORM, per_axis
-from medsearch.blocks.strides import map_norm, overlap_conv, shrunk, yes_or_no
+from medsearch.blocks.knobs import one_of, per_axis, yes_or_no
+from medsearch.blocks.nd import BATCH_NORM
+from medsearch.blocks.strides import map_norm, overlap_conv, shrunk
 
 _ACTS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 

@@ -13,7 +13,8 @@ from math import prod
 from torch import Tensor, nn
 
 from medsearch.blocks import STEMS
-from medsearch.blocks.nd import BATCH_NORM, per_axis, whole_number
+from medsearch.blocks.knobs import per_axis, whole_number
+from medsearch.blocks.nd import BATCH_NORM
 from medsearch.blocks.strides import overlap_conv, shrunk
 
 

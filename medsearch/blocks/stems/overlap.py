@@ -13,7 +13,7 @@ from math import prod
 from torch import Tensor, nn
 
 from medsearch.blocks import STEMS
-from medsearch.blocks.nd import per_axis
+from medsearch.blocks.knobs import per_axis
 from medsearch.blocks.strides import MapNorm, covering_kernel, overlap_conv, shrunk
 
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import STEMS
-from medsearch.blocks.attention import one_of
-from medsearch.blocks.nd import pad_to_multiple, per_axis, to_first, to_last
+from medsearch.blocks.knobs import one_of, per_axis
+from medsearch.blocks.nd import pad_to_multiple, to_first, to_last
 from medsearch.blocks.strides import patch_conv, shrunk
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import STEMS
-from medsearch.blocks.nd import pad_to_multiple, per_axis, to_first, to_last, without_autocast
-from medsearch.blocks.strides import patch_conv, shrunk, yes_or_no
+from medsearch.blocks.knobs import per_axis, yes_or_no
+from medsearch.blocks.nd import pad_to_multiple, to_first, to_last, without_autocast
+from medsearch.blocks.strides import patch_conv, shrunk
 
 _MASKED = -1e4  # finite, so that masked gradients stay finite; its exponential is zero
 

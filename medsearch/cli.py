@@ -107,6 +107,11 @@ def _add_search(verbs: Any) -> None:
     verb.add_argument("--recipe", help="name or file of a recipe; options on the command line win over it")
     verb.add_argument("--budget-mem", metavar="1GB", help="peak memory of one training step")
     verb.add_argument("--budget-latency", metavar="20ms", help="median latency of the ONNX file, batch 1, 1 thread")
+    verb.add_argument(
+        "--latency-threads", type=int, metavar="N", help="of ONNX Runtime, for --budget-latency (default 1)"
+    )
+    verb.add_argument("--runtime", help="that networks are timed in: onnxruntime-cpu (default) or onnxruntime-cuda")
+    verb.add_argument("--profile", metavar="JSON", help="file of doctor --profile -o (default: the one in the cache)")
     verb.add_argument("--budget-params", metavar="1M", help="number of parameters")
     verb.add_argument("--budget-infer-mem", metavar="100MB", help="peak memory of a forward pass, batch 1")
     verb.add_argument("--budget-macs", metavar="500M", help="multiply-adds of one image")
@@ -231,9 +236,10 @@ def _add_doctor(verbs: Any) -> None:
     )
     verb.add_argument("--strategy", default="tpe", help="of the search for --feasibility (default tpe)")
     verb.add_argument("--threads", type=_count, default=1, metavar="N", help="of ONNX Runtime (default 1)")
+    verb.add_argument("--runtime", default="onnxruntime-cpu", help="onnxruntime-cpu (default) or onnxruntime-cuda")
     verb.add_argument("--space", help="name or file of a space (default: hybrid2d-tiny)")
     verb.add_argument("--data", help="the data whose image size counts (default: embedded)")
-    verb.add_argument("-o", "--out", metavar="CSV", help="append a row per network; those already there are kept")
+    verb.add_argument("-o", "--out", metavar="FILE", help="CSV to append a row per network to; JSON of --profile")
     verb.add_argument("--json", action="store_true", help="print the results as JSON")
     verb.set_defaults(verb=_doctor)
 
@@ -376,6 +382,7 @@ def _doctor(options: argparse.Namespace) -> None:
         feasible=options.feasibility,
         strategy=options.strategy,
         threads=options.threads,
+        runtime=options.runtime,
         say=lambda line: print(f"medsearch: {line}", file=sys.stderr),
         space=options.space,
         data=options.data,

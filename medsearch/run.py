@@ -43,6 +43,9 @@ class Settings:
         precision: of training, ``fp32`` or ``bf16``.
         workers: trainings at once.
         compress: whether the best network is compressed at the end.
+        latency_threads: of the runtime, for the budget of latency.
+        runtime: that networks are timed in.
+        profile: file of the device's profile; None is the one in the cache.
     """
 
     data: str | None = None
@@ -66,6 +69,9 @@ class Settings:
     fit_batch: bool = False
     workers: int | None = None
     compress: bool = False
+    latency_threads: int = 1
+    runtime: str = "onnxruntime-cpu"
+    profile: str | None = None
 
 
 class Run:

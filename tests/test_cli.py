@@ -111,6 +111,8 @@ def write_text(path: str, text: str) -> str:
         ("--workers", "-1", "--workers: expected at least 1, got -1"),
         ("--precision", "fp8", "invalid choice: 'fp8'"),
         ("--strategy", "magic", "--strategy: unknown search strategy 'magic'"),
+        ("--latency-threads", "0", "--latency-threads: expected at least 1, got 0"),
+        ("--profile", "my.json", "there is no file 'my.json'.\n  Make one here: medsearch doctor --profile -o my.json"),
         ("--space", "hybrid2d-tny", "there is none named 'hybrid2d-tny'.\n  Did you mean 'hybrid2d-tiny'?"),
         ("--space", "mine.yaml", "mine.yaml: there is no such file"),
         ("--recipe", "dmeo", "Did you mean 'demo'?"),

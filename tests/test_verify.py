@@ -17,7 +17,8 @@ from medsearch.core.config import parse_yaml
 from medsearch.core.errors import MedsearchError
 from medsearch.export.checkpoint import load_model, save_model
 from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.device import describe
+from medsearch.measure.device import Profile, describe
+from medsearch.measure.times import PartTimes
 from medsearch.spaces import read_space
 from medsearch.train import Recipe, make_task
 from medsearch.verbs.deliver import training_device, versions
@@ -60,7 +61,8 @@ def certificate(folder: Path) -> dict[str, Any]:
     onnx = (folder / "model.onnx").read_bytes()
     recipe = Recipe(epochs=1, batch=8, accumulate=2)
     data = blank(checkpoint, "uint8")
-    found = measure(checkpoint.build(), data, task, recipe, onnx=lambda: onnx, seconds=0.05)
+    times = PartTimes(Profile(threads=1))
+    found = measure(checkpoint.build(), data, task, recipe, onnx=lambda: onnx, milliseconds=times.latency)
     return {
         "architecture": checkpoint.genotype.id,
         "verdict": "within budget",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medsearch.measure.cost import Correction, CostModel
-from medsearch.measure.residual import fit
+from medsearch.measure.residual import Residual, fit
 from medsearch.spaces import Genotype
 
 
@@ -43,25 +43,38 @@ class Accuracy:
 
 
 def calibrate(
-    cost: CostModel, genotypes: Sequence[Genotype], measure: Callable[[Genotype], Measured]
+    cost: CostModel,
+    genotypes: Sequence[Genotype],
+    measure: Callable[[Sequence[Genotype]], Sequence[Measured]],
+    *,
+    known: Residual | None = None,
 ) -> dict[str, Accuracy]:
     """Measure ``genotypes`` as whole networks and correct ``cost`` by them.
 
     Latency is corrected by a residual model over the features of a network, memory by one factor.  Returns the error
     that each network shows when the correction is fitted to all the others, so that none is judged by one that has
     seen it.
+
+    Args:
+        cost: is corrected.
+        genotypes: networks.
+        measure: what they take.
+        known: residual model that a profile of the device has for such networks; they then test it, and
+            widen its interval where they lie outside.
     """
     sums = [cost.sums(genotype) for genotype in genotypes]
-    real = [measure(genotype) for genotype in genotypes]
-    memory = [found.memory for found in real]
+    real = measure(genotypes)
+    peaks, memory = [found.memory for found in sums], [found.memory for found in real]
     latency = [found.latency for found in real]
-    residual = fit([total for _, total in sums], [cost.features(genotype) for genotype in genotypes], latency)
-    cost.correct(memory=Correction.fit([peak for peak, _ in sums], memory), latency=residual)
-    unseen = [found / math.exp(error) for found, error in zip(latency, residual.errors, strict=False)]
-    return {
-        "memory": _left_out([peak for peak, _ in sums], memory),
-        "latency": Accuracy.of(unseen or latency, latency),
-    }
+    if known is None:
+        known = fit([found.latency for found in sums], [found.features for found in sums], latency)
+        predicted = [found / math.exp(error) for found, error in zip(latency, known.errors, strict=False)] or latency
+    else:
+        predicted = [known.apply(found.latency, found.features, "ms").value for found in sums]
+        seen = (abs(math.log(real / said)) for real, said in zip(latency, predicted, strict=True))
+        known = replace(known, spread=max(known.spread, *seen))
+    cost.correct(memory=Correction.fit(peaks, memory), latency=known)
+    return {"memory": _left_out(peaks, memory), "latency": Accuracy.of(predicted, latency)}
 
 
 def calibrate_file(cost: CostModel, genotypes: Sequence[Genotype], size: Callable[[Genotype], int]) -> Accuracy:

@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from medsearch.measure.macs import count
 from medsearch.measure.memory import inference_peak, training_peak
 from medsearch.measure.residual import Residual as LatencyResidual
 from medsearch.measure.step import Loss, StepMemory, this_device
-from medsearch.measure.table import Shape, Spot
+from medsearch.measure.table import LANES, Shape, Spot
 from medsearch.measure.times import PartTimes, Probe
 from medsearch.measure.trace import run_part
 from medsearch.measure.workspace import Workspaces
@@ -73,6 +74,20 @@ class Correction:
         middle = self.factor * value
         low, high = middle * (1 - self.spread), middle * (1 + self.spread)
         return Estimate(value=middle, low=max(0.0, low), high=high, unit=unit, how="predicted")
+
+
+class Sums(NamedTuple):
+    """What the parts of a network add up to.
+
+    Args:
+        memory: bytes of a training step.
+        latency: milliseconds.
+        features: what the latency does not say about the network, for the residual model.
+    """
+
+    memory: float
+    latency: float
+    features: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,21 +155,17 @@ class CostModel:
         self.latency_correction = latency or self.latency_correction
         self._costs.clear()
 
-    def sums(self, genotype: Genotype) -> tuple[float, float]:
-        """Memory (bytes) and latency (ms) as the plain sums over parts, before any correction."""
+    def sums(self, genotype: Genotype) -> Sums:
+        """The plain sums over parts, before any correction."""
         planned = plan(genotype, self.interface)
-        return self._memory(planned), self._latency(self._walk(planned))[0]
+        return Sums(self._memory(planned), *self._latency(self._walk(planned)))
 
     def probes(self, genotype: Genotype) -> list[Probe]:
         """The parts of ``genotype`` as they are timed."""
         return [part.probe for part in self._walk(plan(genotype, self.interface))]
 
-    def features(self, genotype: Genotype) -> tuple[float, ...]:
-        """What the sum of latencies does not say about a network, for the residual model."""
-        return self._latency(self._walk(plan(genotype, self.interface)))[1]
-
     def _latency(self, walk: Iterable[_Part]) -> tuple[float, tuple[float, ...]]:
-        """The sum over parts in milliseconds, and :meth:`features`."""
+        """Latency and features of :class:`Sums`."""
         by_kind = dict.fromkeys(KINDS, 0.0)
         for part in walk:
             by_kind[part.kind] += self.times.of(part.place, part.probe)
@@ -209,7 +220,8 @@ class CostModel:
                 inputs = [torch.empty(1, *shape) for shape in shapes]
                 outputs: list[Tensor] = []
                 macs = count(lambda: outputs.append(run_part(module, inputs)))
-            probe = Probe(call=call, shapes=shapes, macs=macs, output=tuple(outputs[0].shape[1:]))
+            shape = tuple(outputs[0].shape[1:])
+            probe = Probe(call=call, shapes=shapes, macs=macs, output=shape, lanes=_lanes(module))
             self._parts[key] = _Part(
                 parameters=sum(p.numel() for p in module.parameters()),
                 macs=macs,
@@ -218,6 +230,14 @@ class CostModel:
                 place=probe.spot,
             )
         return self._parts[key]
+
+
+def _lanes(module: nn.Module) -> int:
+    """The largest power of two, up to :data:`LANES`, that divides the channels of all convolutions with a window."""
+    convs = (inner for inner in module.modules() if isinstance(inner, nn.Conv2d | nn.Conv3d))
+    return math.gcd(
+        LANES, *(n for conv in convs if max(conv.kernel_size) > 1 for n in (conv.in_channels, conv.out_channels))
+    )
 
 
 def _kind(call: Call) -> str:

@@ -13,21 +13,24 @@ from typing import Any
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json
 from medsearch.measure.residual import Residual, read_residual
+from medsearch.measure.runtime import DEFAULT, RUNTIMES
 from medsearch.measure.table import Table, from_data, to_data
 
-FORMAT = 3
+FORMAT = 4
 
 
-def describe(threads: int) -> dict[str, Any]:
-    """What a latency depends on besides the network: processor, cores, threads, runtime and its version."""
-    import onnxruntime
+def describe(threads: int, runtime: str = DEFAULT) -> dict[str, Any]:
+    """What a latency depends on besides the network: processor, cores, threads, runtime and its version.
 
+    Raises:
+        MedsearchError: if there is no such runtime, or it cannot run here.
+    """
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count() or 1,
         "threads": threads,
         "os": platform.system(),
-        "runtime": f"onnxruntime {onnxruntime.__version__} CPU",
+        **RUNTIMES.find(runtime, where="--runtime")(threads).describe(),
     }
 
 
@@ -56,6 +59,7 @@ class Profile:
 
     Args:
         threads: of the runtime.
+        runtime: its name.
         folder: where the file lives; it is named after the device.
         file: the file itself, instead.
 
@@ -70,8 +74,11 @@ class Profile:
         RunError: for a file that is damaged, or of another device where it was asked for by name.
     """
 
-    def __init__(self, *, threads: int, folder: Path | None = None, file: Path | None = None) -> None:
-        self.device = describe(threads)
+    def __init__(
+        self, *, threads: int, runtime: str = DEFAULT, folder: Path | None = None, file: Path | None = None
+    ) -> None:
+        self.runtime = runtime
+        self.device = describe(threads, runtime)
         digest = hashlib.sha256(json.dumps(self.device, sort_keys=True).encode()).hexdigest()[:10]
         self.path = file or (folder or cache_folder()) / f"profile-{digest}.json"
         self.table = Table()

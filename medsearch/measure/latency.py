@@ -32,8 +32,8 @@ class Latency:
         return cls(median_ms=median, quartile_low_ms=low, quartile_high_ms=high, runs=len(spent_ms))
 
 
-def session(model: bytes | Path, *, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU with all graph optimisations, pinned to ``threads``."""
+def session(model: bytes | Path, *, threads: int = 1, provider: str = "CPUExecutionProvider") -> Any:
+    """An ONNX Runtime session with all graph optimisations, pinned to ``threads``; by default on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -42,7 +42,7 @@ def session(model: bytes | Path, *, threads: int = 1) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads > 1 else "1")
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(source, options, providers=[provider])
 
 
 def feeds(opened: Any, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, np.ndarray]:
@@ -97,14 +97,19 @@ def runner(model: bytes | Path, *, threads: int = 1) -> Callable[[], object]:
 
 
 def steady(
-    model: bytes | Path, yardstick: Callable[[], object], *, threads: int = 1, seconds: float = 0.1
+    model: Callable[[], object], yardstick: Callable[[], object], *, now: Callable[[], float], seconds: float
 ) -> tuple[float, float]:
     """How many times as long as the yardstick a model takes, and the milliseconds of the yardstick meanwhile.
 
     Runs of the two take turns, and the ratio is the median over pairs: when the machine slows down for a while, both
-    do.  The file's own shapes are used.  The second number is the lower quartile.
+    do.  The second number is the lower quartile.
+
+    Args:
+        model, yardstick: run one of them once.
+        now: the clock.
+        seconds: for all runs together; at least ten pairs are timed.
     """
-    now, runs = clock(threads), (runner(model, threads=threads), yardstick)
+    runs = (model, yardstick)
     for run in runs * WARM_UP:
         run()
     pairs: list[tuple[float, float]] = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,22 @@ def fit(totals: Sequence[float], features: Sequence[Sequence[float]], measured: 
         spread=_quantile(np.abs(errors), COVERAGE),
         errors=tuple(errors.tolist()),
     )
+
+
+def with_repeats(residual: Residual, measured: Sequence[float], repeats: Sequence[Sequence[float]]) -> Residual:
+    """The same with an interval for single measurements, some minutes apart, in place of what they agree on.
+
+    Args:
+        residual: fitted to ``measured``.
+        measured: what each network takes, by all its measurements.
+        repeats: the single measurements of each.
+    """
+    errors = [
+        error + math.log(single / real)
+        for error, real, singles in zip(residual.errors, measured, repeats, strict=True)
+        for single in singles
+    ]
+    return replace(residual, spread=_quantile(np.abs(errors), COVERAGE), errors=tuple(errors))
 
 
 def _ridge(x_NF: np.ndarray, y_N: np.ndarray, strength: float) -> tuple[float, np.ndarray, np.ndarray]:

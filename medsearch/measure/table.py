@@ -1,7 +1,8 @@
 """Latency of network parts on one device: what was timed, and what follows from it for parts of other widths.
 
 Parts of one *group* do the same on maps of the same size and differ in widths and knobs; parts of one *variant* of a
-group differ in widths alone.  The time of a variant is a power of its multiply-adds between two that were timed, and
+group differ in widths alone, and in none that matters to the vector units: a filter over 24 channels can take four
+times as long as one over 32.  The time of a variant is a power of its multiply-adds between two that were timed, and
 the variants of a group share the power, so that few need more than one timing.
 """
 
@@ -19,6 +20,8 @@ Shape = tuple[int, ...]
 
 STRETCH = 1.5
 """How far beyond what was timed multiply-adds may lie, as a factor, for a time to follow."""
+LANES = 16
+"""Numbers that a vector unit takes at once: convolutions of other multiples of channels go another, slower way."""
 POWERS = (0.2, 1.5)
 """Smallest and largest power of the multiply-adds that is believed."""
 
@@ -48,15 +51,22 @@ class Timing:
     ms: float
 
 
-def spot(call: Call, shapes: Iterable[Shape], *, macs: int, outputs: int) -> Spot:
-    """Where ``call`` on maps of these shapes (C, *S) stands; ``outputs`` is how many numbers its output has."""
+def spot(call: Call, shapes: Iterable[Shape], *, macs: int, outputs: int, lanes: int = LANES) -> Spot:
+    """Where ``call`` on maps of these shapes (C, *S) stands.
+
+    Args:
+        call: of the part.
+        shapes: of its inputs.
+        macs: its multiply-adds.
+        outputs: how many numbers its output has.
+        lanes: largest power of two, up to :data:`LANES`, that divides the channels of all its convolutions.
+    """
     shapes = list(shapes)
     sizes = " ".join("x".join(map(str, shape[1:])) for shape in shapes)
     key = f"{' '.join(call.source().split())} @ {' '.join('x'.join(map(str, shape)) for shape in shapes)}"
     work = macs + outputs + sum(math.prod(shape) for shape in shapes)
-    return Spot(
-        key=key, group=f"{_kinds(call)} @ {sizes}", variant=f"{_kinds(call, knobs=True)} @ {sizes}", work=float(work)
-    )
+    variant = f"{_kinds(call, knobs=True)} @ {sizes} / {lanes}"
+    return Spot(key=key, group=f"{_kinds(call)} @ {sizes}", variant=variant, work=float(work))
 
 
 def _kinds(call: Call, *, knobs: bool = False) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import nn
@@ -15,9 +16,16 @@ from medsearch.backbones import Call
 from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
-from medsearch.measure.latency import runner, steady
-from medsearch.measure.table import Shape, Spot, Timing, spot
+from medsearch.measure.latency import Latency
+from medsearch.measure.table import LANES, Shape, Spot, Timing, spot
+from medsearch.measure.timer import YARDSTICKS, ratio_alone
 
+ROUNDS = 3
+"""Sessions that a part is timed in."""
+SESSIONS = 9
+"""Sessions that a whole network is timed in."""
+SECONDS, PAUSE = 0.05, 0.1
+"""Of a session, and between those of a single file: what else runs on a machine comes and goes within seconds."""
 CHAIN = 4
 """Copies of a part in the file that is timed: what happens at a file's ends then weighs as little as in a network."""
 
@@ -31,17 +39,19 @@ class Probe:
         shapes: of its inputs; several are the stage features and the image of a head.
         macs: its multiply-adds.
         output: shape of its output.
+        lanes: see :func:`~medsearch.measure.table.spot`.
     """
 
     call: Call
     shapes: tuple[Shape, ...]
     macs: int
     output: Shape
+    lanes: int = LANES
 
     @property
     def spot(self) -> Spot:
         """Where it stands in a table."""
-        return spot(self.call, self.shapes, macs=self.macs, outputs=_count(self.output))
+        return spot(self.call, self.shapes, macs=self.macs, outputs=_count(self.output), lanes=self.lanes)
 
     @property
     def chain(self) -> int:
@@ -71,7 +81,7 @@ class PartTimes:
         """Milliseconds that entering the runtime takes, whatever the network: paid once, and not once per part."""
         if self.profile.overhead is None:
             onnx = to_onnx_fast(nn.Hardtanh(), (torch.rand(1, 1),))
-            self.profile.overhead = self._timed(onnx, 0.1)
+            self.profile.overhead = self.whole([onnx])[0]
         return self.profile.overhead
 
     def of(self, place: Spot, probe: Probe) -> float:
@@ -92,27 +102,17 @@ class PartTimes:
         return wanted
 
     def time(
-        self,
-        probes: Sequence[Probe],
-        *,
-        rounds: int = 1,
-        seconds: float = 0.08,
-        seen: Callable[[int], None] | None = None,
+        self, probes: Sequence[Probe], *, rounds: int = ROUNDS, seen: Callable[[int], None] | None = None
     ) -> dict[str, float]:
         """Time ``probes`` and enter them in the profile; returns milliseconds by key.
 
-        In every round all are timed once, in random order, in turns with a yardstick, so that neither a slow moment nor
-        a slow minute of the machine counts; what does is the median of a part's rounds.
+        Args:
+            probes: what to time.
+            rounds: sessions of each; their median counts.
+            seen: told the number of each round that is done.
         """
-        files = [probe.onnx() for probe in probes]
-        overhead, rng = self.overhead, random.Random(0)
-        spent: list[list[float]] = [[] for _ in probes]
-        for turn in range(rounds):
-            for index in rng.sample(range(len(probes)), len(probes)):
-                spent[index].append(self._timed(files[index], seconds))
-            if seen:
-                seen(turn + 1)
-        found = {}
+        overhead, found = self.overhead, {}
+        spent = self.together([probe.onnx() for probe in probes], rounds=rounds, seen=seen)
         for probe, values in zip(probes, spent, strict=True):
             ms = max(0.0, statistics.median(values) - overhead) / probe.chain
             self.profile.table.add(Timing(spot=probe.spot, ms=ms))
@@ -120,27 +120,50 @@ class PartTimes:
         self._known.clear()
         return found
 
-    def whole(self, onnx: bytes, *, seconds: float = 0.3, sessions: int = 3) -> float:
-        """Milliseconds of a whole file at the pace of the profile: the median over several sessions.
+    def whole(self, files: Sequence[bytes]) -> list[float]:
+        """Milliseconds of whole files, the medians of :meth:`together`."""
+        return [statistics.median(spent) for spent in self.together(files)]
 
-        Where a session happens to lay out its memory makes some percent of a small network's time.
+    def latency(self, onnx: bytes) -> Latency:
+        """The same of a single file, with quartiles; its sessions are some time apart."""
+        return Latency.of(self.together([onnx], pause=PAUSE)[0])
+
+    def together(
+        self,
+        files: Sequence[bytes],
+        *,
+        rounds: int = SESSIONS,
+        pause: float = 0.0,
+        seen: Callable[[int], None] | None = None,
+    ) -> list[list[float]]:
+        """Milliseconds of each file in each round, at the pace the device had when its profile was begun.
+
+        In every round all are timed once, in random order, each in a session of its own beside a :func:`yardstick`, so
+        that neither a slow moment nor a slow minute of the machine counts.
+
+        Args:
+            files: ONNX files.
+            rounds: sessions of each.
+            pause: seconds between rounds.
+            seen: told the number of each round that is done.
         """
-        return statistics.median(self._timed(onnx, seconds / sessions) for _ in range(sessions))
+        rng = random.Random(0)
+        spent: list[list[float]] = [[] for _ in files]
+        for turn in range(rounds):
+            for index in rng.sample(range(len(files)), len(files)):
+                spent[index].append(self._once(files[index]))
+            if seen:
+                seen(turn + 1)
+            time.sleep(pause)
+        return spent
 
-    def _timed(self, onnx: bytes, seconds: float) -> float:
-        """Milliseconds at the pace that the device had when its profile was begun: see :func:`yardstick`."""
-        threads = self.profile.device["threads"]
-        beside = _yardstick_runner(threads)
-        ratio, pace = steady(onnx, beside, threads=threads, seconds=seconds)
+    def _once(self, onnx: bytes) -> float:
+        threads, runtime = self.profile.device["threads"], self.profile.runtime
+        beside = partial(ratio_alone, yardstick=yardstick(), threads=threads, seconds=SECONDS, runtime=runtime)
+        ratio, pace = beside(onnx)
         if self.profile.pace is None:
-            more = [steady(yardstick(), beside, threads=threads, seconds=seconds)[1] for _ in range(5)]
-            self.profile.pace = min(pace, *more)
+            self.profile.pace = min(pace, *(beside(yardstick())[1] for _ in range(YARDSTICKS)))
         return ratio * self.profile.pace
-
-
-@cache
-def _yardstick_runner(threads: int) -> Callable[[], object]:
-    return runner(yardstick(), threads=threads)
 
 
 @cache

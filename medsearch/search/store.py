@@ -42,6 +42,7 @@ class Store:
             sampler=optuna.samplers.RandomSampler(),
         )
         self._options = space.genes()
+        self._ended: dict[int, Trial] = {}
 
     def begin(self, genotype: Genotype, facts: dict[str, Any], constraints: dict[str, float]) -> int:
         """Note that ``genotype`` is being tried; returns the trial's number.
@@ -73,11 +74,12 @@ class Store:
         facts: dict[str, Any] | None = None,
     ) -> None:
         """Note how trial ``number`` ended: ``complete``, ``stopped`` or ``failed``."""
-        storage, key = self._study._storage, self._study.trials[number]._trial_id
+        begun = self._stored()[number]
+        storage, key = self._study._storage, begun._trial_id
         for name, value in (("metrics", metrics or {}), ("curve", list(curve)), ("objectives", objectives)):
             storage.set_trial_user_attr(key, name, value)
         if facts:
-            storage.set_trial_user_attr(key, "facts", {**self._study.trials[number].user_attrs["facts"], **facts})
+            storage.set_trial_user_attr(key, "facts", {**begun.user_attrs["facts"], **facts})
         if state == "complete":
             self._study.tell(number, list(objectives or ()))
         else:
@@ -85,23 +87,36 @@ class Store:
 
     def trials(self) -> list[Trial]:
         """All trials, in the order they began."""
-        return [self._read(trial) for trial in self._study.trials if "genotype" in trial.user_attrs]
+        return [self._read(trial) for trial in self._stored() if "genotype" in trial.user_attrs]
 
     def trial(self, number: int) -> Trial:
         """The trial with this number."""
-        return self._read(self._study.trials[number])
+        return self._read(self._stored()[number])
 
     def recover(self) -> list[Genotype]:
         """Close the trials that a killed process left running; returns their genotypes, to be tried again."""
-        left = [trial for trial in self._study.trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
-        storage = self._study._storage
+        left = [trial for trial in self._stored() if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+        storage, found = self._study._storage, [self._new(trial) for trial in left if "genotype" in trial.user_attrs]
         for trial in left:
             facts = {**trial.user_attrs.get("facts", {}), "reason": INTERRUPTED}
             storage.set_trial_user_attr(trial._trial_id, "facts", facts)
             storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        return [self._read(trial).genotype for trial in left if "genotype" in trial.user_attrs]
+        return [trial.genotype for trial in found]
+
+    def _stored(self) -> list[FrozenTrial]:
+        """All trials as Optuna has them, by number; to be read only."""
+        return self._study.get_trials(deepcopy=False)
 
     def _read(self, trial: FrozenTrial) -> Trial:
+        """The trial in our own terms; one that has ended is read once, because it does not change any more."""
+        if trial.number not in self._ended:
+            found = self._new(trial)
+            if not trial.state.is_finished():
+                return found
+            self._ended[trial.number] = found
+        return self._ended[trial.number]
+
+    def _new(self, trial: FrozenTrial) -> Trial:
         noted = trial.user_attrs
         try:
             genotype = Genotype.from_data(noted["genotype"], f"trial {trial.number}")

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.data import Dataset
-from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.calibrate import Measured
 from medsearch.measure.memory import measured_peak, traced_peak
 from medsearch.measure.trace import fake
 from medsearch.measure.workspace import Workspaces
@@ -102,11 +100,3 @@ def _after_one(stepper: Stepper, step: Callable[[], object], batch: list[Tensor]
     step()
     stepper.optimizer.zero_grad(set_to_none=True)
     return measured_peak(step, [*stepper.resident(), *batch], stepper.device)
-
-
-def measured(
-    model: nn.Module, data: Dataset, task: Task, recipe: Recipe, *, milliseconds: Callable[[bytes], float]
-) -> Measured:
-    """What a whole network takes: peak bytes of a training step; milliseconds of its ONNX file, timed as told."""
-    onnx = to_onnx_fast(model, (torch.zeros(1, data.channels, *data.size),))
-    return Measured(memory=step_memory(model, data, task, recipe), latency=milliseconds(onnx))

@@ -16,6 +16,7 @@ from medsearch.export.checkpoint import load_model, save_model
 from medsearch.export.module import write_module
 from medsearch.export.onnx import check_onnx, to_onnx
 from medsearch.measure.budget import Costs, show
+from medsearch.measure.times import SESSIONS
 from medsearch.spaces import Genotype
 from medsearch.train import Trained, evaluate
 from medsearch.verbs.measured import NAMES, measure
@@ -96,7 +97,8 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
         raise RefusedError(genotype.id, f"its ONNX file differs from the network by {difference:.2g} of the output.")
     write_bytes(folder / "model.onnx", onnx)
     recipe = job.fitting.recipe_of(genotype)
-    measured = Costs(**measure(model, setting.data, setting.task, recipe, onnx=lambda: onnx))
+    clock = job.cost.times.latency
+    measured = Costs(**measure(model, setting.data, setting.task, recipe, onnx=lambda: onnx, milliseconds=clock))
     over = tuple(job.budget.over(measured))
     scores = evaluate(model, test, setting.task)
     network = Delivered(
@@ -181,7 +183,10 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
             "training_checkpointing": recipe.checkpointing,
             "training_precision": recipe.precision,
             "inference_batch": 1,
+            "inference_runtime": job.cost.profile.runtime,
             "inference_threads": job.cost.conditions.threads,
+            "inference_sessions": SESSIONS,
+            "yardstick_ms": job.cost.profile.pace,
             "size": list(data.size),
             "images": str(data.train.images.dtype),
         },

@@ -15,13 +15,14 @@ import torch
 from medsearch.core.errors import UsageError
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
-from medsearch.measure.calibrate import Accuracy, calibrate
+from medsearch.measure.calibrate import Accuracy, Measured, calibrate
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
+from medsearch.measure.runtime import DEFAULT
 from medsearch.run import Settings
 from medsearch.spaces import Genotype
 from medsearch.verbs.feasibility import feasibility
-from medsearch.verbs.profile import key, make_profile
+from medsearch.verbs.profile import make_profile, profiled
 from medsearch.verbs.search import CALIBRATION_NETWORKS
 from medsearch.verbs.setting import Setting, prepare
 
@@ -40,6 +41,10 @@ FIELDS = (
 )
 
 
+TOGETHER = 10
+"""Networks that are timed in turns; then their rows are written."""
+
+
 def doctor(
     *,
     predictions: int | None,
@@ -50,6 +55,7 @@ def doctor(
     feasible: int | None = None,
     strategy: str = "tpe",
     threads: int = 1,
+    runtime: str = DEFAULT,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """What the machine has; a profile of it; or, with ``predictions``, that many networks predicted and measured.
@@ -58,14 +64,15 @@ def doctor(
         predictions: how many networks.
         space: where they are drawn from.
         data: whose image size and batch count.
-        out: a CSV file that gets one row per network as each is measured; networks that it has are not measured again.
+        out: a CSV file that gets one row per network as each is measured; networks that it has are not measured again;
+            with ``profile`` the JSON file of the profile, in place of the one in the cache.
         profile: time the parts of ``space`` on this device and remember them.
         feasible: trials of a search under binding budgets, each measured.
         strategy: of that search.
-        threads: of the runtime.
+        threads, runtime: that networks are timed with.
         say: told of every step of making a profile.
     """
-    known = Profile(threads=threads)
+    known = Profile(threads=threads, runtime=runtime, file=out if profile else None)
     if not predictions and not profile and not feasible:
         return _machine(known)
     if feasible and out is None:
@@ -77,16 +84,17 @@ def doctor(
     cost = CostModel(setting.interface, conditions, known, loss=setting.task.loss)
     rng = random.Random(0)
     drawn = [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + (predictions or 0))]
-    calibrate(cost, drawn[:CALIBRATION_NETWORKS], partial(setting.measured, milliseconds=cost.times.whole))
-    if (name := key(setting)) in known.residuals:
-        cost.correct(latency=known.residuals[name])
+    measure = partial(setting.measured, milliseconds=cost.times.whole)
+    calibrate(cost, drawn[:CALIBRATION_NETWORKS], measure, known=known.residuals.get(profiled(setting)))
     if feasible and out is not None:
         return feasibility(setting, cost, trials=feasible, strategy=strategy, out=out)
     rows = read_rows(out)
-    for genotype in drawn[CALIBRATION_NETWORKS:]:
-        if genotype.id not in {row["id"] for row in rows}:
-            rows.append(_compare(cost, setting, genotype))
-            append_row(out, FIELDS, rows[-1])
+    seen = {row["id"] for row in rows}
+    left = [genotype for genotype in drawn[CALIBRATION_NETWORKS:] if genotype.id not in seen]
+    for start in range(0, len(left), TOGETHER):
+        for row in _compare(cost, setting, left[start : start + TOGETHER]):
+            rows.append(row)
+            append_row(out, FIELDS, row)
     known.save()
     return summaries(rows)
 
@@ -98,6 +106,7 @@ def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     column = {name: [float(row[name]) for row in rows] for name in FIELDS if name not in ("id", "mixers")}
     sums, real = column["latency_sum"], column["latency_measured"]
+    held = [column[f"latency_{name}"] for name in ("low", "measured", "high")]
     ratio = statistics.median(found / total for found, total in zip(real, sums, strict=True))
     slope, start = statistics.linear_regression(column["macs"], real) if len(rows) > 1 else (0.0, real[0])
     ways = [
@@ -106,7 +115,12 @@ def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ("latency", "sum of the table, scaled", [ratio * total for total in sums], real),
         ("latency", "line through multiply-adds", [start + slope * macs for macs in column["macs"]], real),
     ]
-    return [{"quantity": what, "by": how, **_judged(predicted, found)} for what, how, predicted, found in ways]
+    inside = statistics.mean(low <= taken <= high for low, taken, high in zip(*held, strict=True))
+    holds = ["", f"{100 * inside:.1f} %", "", ""]
+    return [
+        {"quantity": what, "by": how, **_judged(predicted, taken), "interval holds": share}
+        for (what, how, predicted, taken), share in zip(ways, holds, strict=True)
+    ]
 
 
 def _judged(predicted: list[float], measured: list[float]) -> dict[str, Any]:
@@ -146,8 +160,13 @@ def _machine(profile: Profile) -> list[dict[str, Any]]:
     return [{"what": what, "here": str(value)} for what, value in facts.items()]
 
 
-def _compare(cost: CostModel, setting: Setting, genotype: Genotype) -> dict[str, Any]:
-    predicted, real = cost(genotype), setting.measured(genotype, cost.times.whole)
+def _compare(cost: CostModel, setting: Setting, genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
+    found = setting.measured(genotypes, cost.times.whole)
+    return [_row(cost, genotype, real) for genotype, real in zip(genotypes, found, strict=True)]
+
+
+def _row(cost: CostModel, genotype: Genotype, real: Measured) -> dict[str, Any]:
+    predicted = cost(genotype)
     return {
         "id": genotype.id,
         "mixers": "/".join(genotype.mixers),
@@ -155,7 +174,7 @@ def _compare(cost: CostModel, setting: Setting, genotype: Genotype) -> dict[str,
         "macs": int(predicted.macs.value),
         "memory_predicted": predicted.memory.value,
         "memory_measured": real.memory,
-        "latency_sum": cost.sums(genotype)[1],
+        "latency_sum": cost.sums(genotype).latency,
         "latency_predicted": predicted.latency.value,
         "latency_low": predicted.latency.low,
         "latency_high": predicted.latency.high,

@@ -2,8 +2,8 @@
 
 The budgets are set at the lowest quartile of the space's predicted memory and latency.  In place of training, a network
 counts as the better the more multiply-adds it has, so that the search is drawn to its limits.  Every trial is then
-measured as a whole network; and the genes of the trials are compared with those of networks drawn at random, and of
-those among them that fit: diversity that the budgets leave is to be kept.
+measured as a whole network, and those on the front once more, as a delivery is.  The genes of the trials are compared
+with those of networks drawn at random, and of those among them that fit: diversity that budgets leave is to be kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import random
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from typing import Any
 
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
-from medsearch.measure.budget import Budget
+from medsearch.measure.budget import Budget, Costs
+from medsearch.measure.calibrate import Measured
 from medsearch.measure.cost import CostModel
-from medsearch.search import STRATEGIES, Search
+from medsearch.search import STRATEGIES, Search, front
 from medsearch.search.store import Store
 from medsearch.spaces import Genotype, Space
 from medsearch.verbs.setting import Setting
@@ -40,6 +41,8 @@ FIELDS = (
     "kept",
 )
 DRAWN = 1000
+TOGETHER = 10
+"""Networks that are timed in turns; then their rows are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +96,14 @@ def feasibility(
             store=Store(f"sqlite:///{folder}/study.db", setting.space),
             seed=seed,
         )
-        tried = [trial.genotype for trial in search.run(until=lambda history: len(history) >= trials)]
+        done = list(search.run(until=lambda history: len(history) >= trials))
+    tried = [trial.genotype for trial in done]
     rows = _measured(setting, cost, budget, tried, out)
     fitting = [genotype for genotype in drawn if budget.excess(cost(genotype)) <= 0]
-    over = [row for row in rows if row["kept"] != "True"]
+    over = {row["id"] for row in rows if row["kept"] != "True"}
+    best = [trial.genotype for trial in front(done)]
+    delivered = [genotype for genotype in best if genotype.id not in over]
+    again = [row["kept"] for row in _rows(setting, cost, budget, delivered)]
     entropies = [_mean_entropy(setting.space, group) for group in (drawn, fitting, tried)]
     found = {
         "memory budget": format_bytes(budget.memory or 0),
@@ -104,6 +111,8 @@ def feasibility(
         "of networks drawn at random fit": f"{100 * len(fitting) / len(drawn):.1f} %",
         "trials": len(rows),
         "over budget when measured": f"{len(over)} ({100 * len(over) / len(rows):.2f} %)",
+        "on the front, and of these refused when measured": f"{len(best)}, {len(best) - len(delivered)}",
+        "delivered, and of these over budget when measured again": f"{len(delivered)}, {again.count('False')}",
         "proposals repaired": search.tally.repaired,
         "proposals drawn again": search.tally.resampled,
         "different networks": len(set(tried)),
@@ -141,24 +150,32 @@ def _quartile(values: Iterable[float]) -> float:
 def _measured(
     setting: Setting, cost: CostModel, budget: Budget, tried: Sequence[Genotype], out: Path
 ) -> list[dict[str, Any]]:
-    rows = read_rows(out)
+    ids = {genotype.id for genotype in tried}
+    rows = [row for row in read_rows(out) if row["id"] in ids]
     known = {row["id"] for row in rows}
-    for number, genotype in enumerate(tried):
-        if genotype.id in known:
-            continue
-        predicted, real = cost(genotype), setting.measured(genotype, cost.times.whole)
-        assert budget.memory is not None and budget.latency is not None
-        row = {
-            "trial": number,
-            "id": genotype.id,
-            "memory_predicted": predicted.memory.value,
-            "memory_upper": predicted.memory.high,
-            "memory_measured": real.memory,
-            "latency_predicted": predicted.latency.value,
-            "latency_upper": predicted.latency.high,
-            "latency_measured": real.latency,
-            "kept": str(real.memory <= budget.memory and real.latency <= budget.latency),
-        }
-        append_row(out, FIELDS, row)
-        rows.append(row)
+    left = [(number, genotype) for number, genotype in enumerate(tried) if genotype.id not in known]
+    for start in range(0, len(left), TOGETHER):
+        numbers, genotypes = zip(*left[start : start + TOGETHER], strict=True)
+        for number, row in zip(numbers, _rows(setting, cost, budget, genotypes), strict=True):
+            rows.append({"trial": number, "id": tried[number].id, **row})
+            append_row(out, FIELDS, rows[-1])
     return rows
+
+
+def _rows(setting: Setting, cost: CostModel, budget: Budget, genotypes: Sequence[Genotype]) -> Iterator[dict[str, Any]]:
+    """What was predicted of networks, and what they take."""
+    found = setting.measured(genotypes, cost.times.whole)
+    return (_row(cost(genotype), real, budget) for genotype, real in zip(genotypes, found, strict=True))
+
+
+def _row(predicted: Costs, real: Measured, budget: Budget) -> dict[str, Any]:
+    assert budget.memory is not None and budget.latency is not None
+    return {
+        "memory_predicted": predicted.memory.value,
+        "memory_upper": predicted.memory.high,
+        "memory_measured": real.memory,
+        "latency_predicted": predicted.latency.value,
+        "latency_upper": predicted.latency.high,
+        "latency_measured": real.latency,
+        "kept": str(real.memory <= budget.memory and real.latency <= budget.latency),
+    }

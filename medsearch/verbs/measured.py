@@ -13,7 +13,7 @@ from torch import nn
 from medsearch.data import Dataset
 from medsearch.measure.budget import Costs
 from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency import latency
+from medsearch.measure.latency import Latency
 from medsearch.measure.macs import count
 from medsearch.measure.memory import measured_peak
 from medsearch.measure.workspace import allocated_peak
@@ -34,8 +34,8 @@ def measure(
     recipe: Recipe,
     *,
     onnx: Callable[[], bytes],
+    milliseconds: Callable[[bytes], Latency],
     names: Collection[str] = NAMES,
-    seconds: float = 1.0,
 ) -> dict[str, Estimate]:
     """The costs called ``names``, by name; the model is left as it was.
 
@@ -44,8 +44,8 @@ def measure(
         data: whose first images a training step is made with, and whose size counts.
         task, recipe: of the training.
         onnx: makes or reads the ONNX file; called at most once.
+        milliseconds: times it, as :meth:`~medsearch.measure.times.PartTimes.latency` does.
         names: of the costs.
-        seconds: for timing.
     """
     file = onnx() if {"latency", "file"} & set(names) else b""
     here = copy.deepcopy(model).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,7 +53,7 @@ def measure(
         "parameters": lambda: _exact(sum(weight.numel() for weight in model.parameters()), "parameters"),
         "macs": lambda: _exact(count(lambda: here.eval()(_image(here, data))), "MAC"),
         "memory": lambda: _exact(step_memory(here, data, task, recipe), "bytes"),
-        "latency": lambda: _latency(file, data, seconds),
+        "latency": lambda: _latency(milliseconds(file)),
         "inference": lambda: _exact(inference_memory(here, data), "bytes"),
         "file": lambda: _exact(len(file), "bytes"),
     }
@@ -91,9 +91,8 @@ def _image(model: nn.Module, data: Dataset) -> torch.Tensor:
     return torch.zeros(1, data.channels, *data.size, device=next(model.parameters()).device)
 
 
-def _latency(file: bytes, data: Dataset, seconds: float) -> Estimate:
+def _latency(timed: Latency) -> Estimate:
     """The median is what counts, and the upper end therefore."""
-    timed = latency(file, ((1, data.channels, *data.size),), threads=1, seconds=seconds)
     return Estimate(value=timed.median_ms, low=timed.quartile_low_ms, high=timed.median_ms, unit="ms", how="measured")
 
 

@@ -14,9 +14,9 @@ from medsearch.core.library import find
 from medsearch.core.units import parse_bytes, parse_count, parse_seconds
 from medsearch.run import Settings
 
-TEXTS = ("data", "task", "space", "strategy", "precision")
+TEXTS = ("data", "task", "space", "strategy", "precision", "profile", "runtime")
 PRECISIONS = ("fp32", "bf16")
-WHOLE = ("trials", "finalists", "seed", "batch", "epochs_search", "epochs", "workers")
+WHOLE = ("trials", "finalists", "seed", "batch", "epochs_search", "epochs", "workers", "latency_threads")
 FLAGS = ("compress", "fit_batch")
 QUANTITIES = {
     "budget_mem": ("memory_bytes", parse_bytes),

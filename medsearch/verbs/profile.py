@@ -15,21 +15,22 @@ from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.calibrate import Accuracy
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
-from medsearch.measure.residual import fit
+from medsearch.measure.residual import fit, with_repeats
+from medsearch.measure.timer import restart
 from medsearch.measure.times import Probe
 from medsearch.spaces import Genotype, Space
 from medsearch.verbs.setting import Setting
 
-PROBES = 170
+PROBES = 180
 """Parts that are timed at most."""
-NETWORKS = 30
+NETWORKS = 20
 """Whole networks that are timed: what sums over parts miss is learned from them."""
-ROUNDS = 3
+ROUNDS, REPEATS = 9, 3
 DRAWN = 300
 
 
-def key(setting: Setting) -> str:
-    """What a residual model holds for: space, task, channels and image size."""
+def profiled(setting: Setting) -> str:
+    """What a residual model of a profile holds for: space, task, channels and image size."""
     size = "x".join(map(str, setting.data.size))
     return f"{setting.space.name} {setting.data.task} {setting.interface.channels}x{size}"
 
@@ -48,17 +49,16 @@ def make_profile(
     candidates = [probe for genotype in _covering(setting.space, rng) for probe in cost.probes(genotype)]
     wanted = cost.times.missing(_distinct(candidates))[:probes]
     say(f"{len(wanted)} parts to time, then {networks} networks, in {ROUNDS} rounds each")
-    cost.times.time(wanted, rounds=ROUNDS, seconds=0.08, seen=lambda turn: say(f"parts: round {turn} of {ROUNDS}"))
+    cost.times.time(wanted, rounds=ROUNDS, seen=lambda turn: say(f"parts: round {turn} of {ROUNDS}"))
     drawn = [setting.space.sample(rng) for _ in range(networks)]
-    measured = _measured(setting, cost, drawn, say)
-    sums = [cost.sums(genotype)[1] for genotype in drawn]
-    residual = fit(sums, [cost.features(genotype) for genotype in drawn], measured)
-    predicted = [
-        residual.apply(total, cost.features(genotype), "ms").value for total, genotype in zip(sums, drawn, strict=True)
-    ]
+    repeats = _measured(setting, cost, drawn, say)
+    measured = [statistics.median(spent) for spent in repeats]
+    sums = [cost.sums(genotype) for genotype in drawn]
+    residual = fit([total.latency for total in sums], [total.features for total in sums], measured)
+    predicted = [residual.apply(total.latency, total.features, "ms").value for total in sums]
     unseen = [value / math.exp(error) for value, error in zip(measured, residual.errors, strict=True)]
     accuracy = Accuracy.of(unseen, measured)
-    name = key(setting)
+    name, residual = profiled(setting), with_repeats(residual, measured, repeats)
     profile.residuals[name] = residual
     profile.accuracy[name] = {
         "probes": len(wanted) + networks,
@@ -96,16 +96,15 @@ def _distinct(probes: list[Probe]) -> list[Probe]:
     return list(dict.fromkeys(probes))
 
 
-def _measured(setting: Setting, cost: CostModel, drawn: list[Genotype], say: Callable[[str], None]) -> list[float]:
-    """Milliseconds of whole networks: the median over rounds."""
-    files = []
-    for genotype in drawn:
-        image_BCS = torch.zeros(1, setting.data.channels, *setting.data.size)
-        files.append(to_onnx_fast(setting.network(genotype), (image_BCS,)))
-    rng = random.Random(2)
-    spent: list[list[float]] = [[] for _ in drawn]
-    for turn in range(ROUNDS):
-        for index in rng.sample(range(len(drawn)), len(drawn)):
-            spent[index].append(cost.times.whole(files[index], seconds=0.2))
-        say(f"networks: round {turn + 1} of {ROUNDS}")
-    return [statistics.median(values) for values in spent]
+def _measured(
+    setting: Setting, cost: CostModel, drawn: list[Genotype], say: Callable[[str], None]
+) -> list[list[float]]:
+    """Milliseconds of whole networks, measured :data:`REPEATS` times, each in a process of its own."""
+    image_BCS = torch.zeros(1, setting.data.channels, *setting.data.size)
+    files = [to_onnx_fast(setting.network(genotype), (image_BCS,)) for genotype in drawn]
+    found = []
+    for repeat in range(REPEATS):
+        restart()
+        found.append([statistics.median(spent) for spent in cost.times.together(files, rounds=ROUNDS // REPEATS)])
+        say(f"networks: {repeat + 1} of {REPEATS} measurements")
+    return [list(values) for values in zip(*found, strict=True)]

@@ -91,11 +91,11 @@ def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _budgets(job: Job) -> list[dict[str, Any]]:
-    recipe = job.setting.recipe
+    recipe, threads = job.setting.recipe, job.cost.conditions.threads
     how = "in pieces, 16 bits or with blocks run again where needed" if job.settings.fit_batch else recipe.precision
     conditions = {
         "memory": f"one training step, batch {recipe.batch}, {how}",
-        "latency": "ONNX Runtime, batch 1, 1 thread",
+        "latency": f"{job.cost.profile.device['runtime']}, batch 1, {threads} thread{'s' * (threads > 1)}",
         "inference": "one forward pass, batch 1, fp32",
         "macs": "one image",
         "file": "ONNX file",

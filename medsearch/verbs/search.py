@@ -22,7 +22,7 @@ from medsearch.export.onnx import to_onnx
 from medsearch.measure.budget import Budget, Costs, show
 from medsearch.measure.calibrate import Accuracy, calibrate, calibrate_file
 from medsearch.measure.cost import Conditions, Correction, CostModel
-from medsearch.measure.device import Profile, cache_folder
+from medsearch.measure.device import Profile
 from medsearch.report.live import LiveSearch
 from medsearch.report.page import write_report
 from medsearch.run import Run, Settings
@@ -36,8 +36,9 @@ from medsearch.verbs.compress import compress_file
 from medsearch.verbs.deliver import Delivered, deliver, save, saved
 from medsearch.verbs.fitting import Fitting
 from medsearch.verbs.measured import changing_memory, inference_memory, measure
+from medsearch.verbs.profile import profiled
 from medsearch.verbs.results import collect
-from medsearch.verbs.setting import Setting, with_precision
+from medsearch.verbs.setting import Setting, open_profile, with_precision
 
 DEFAULT_SECONDS = 15 * 60.0
 SEARCH_SHARE = 0.32
@@ -140,7 +141,7 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
 
 
 def _job(run: Run, settings: Settings, command: str, setting: Setting, view: LiveSearch, clock: Clock) -> Job:
-    profile = Profile(threads=1, folder=cache_folder())
+    profile = open_profile(settings)
     if settings.precision is None:
         precision = run.state().get("precision")
         if precision is None:
@@ -184,7 +185,8 @@ def _budget(settings: Settings) -> Budget:
 
 def _cost_model(setting: Setting, profile: Profile, *, inference: bool) -> CostModel:
     recipe = setting.recipe
-    conditions = Conditions(size=setting.data.size, batch=recipe.batch, precision=recipe.precision, threads=1)
+    threads = profile.device["threads"]
+    conditions = Conditions(size=setting.data.size, batch=recipe.batch, precision=recipe.precision, threads=threads)
     return CostModel(setting.interface, conditions, profile, loss=setting.task.loss, inference=inference)
 
 
@@ -212,7 +214,9 @@ def _measure_machine(job: Job) -> None:
 
 def _calibrate(job: Job) -> dict[str, Accuracy]:
     """Measure a few whole networks, and keep what they showed."""
-    accuracy = calibrate(job.cost, _samples(job), partial(job.setting.measured, milliseconds=job.cost.times.whole))
+    measure = partial(job.setting.measured, milliseconds=job.cost.times.whole)
+    known = job.cost.profile.residuals.get(profiled(job.setting))
+    accuracy = calibrate(job.cost, _samples(job), measure, known=known)
     memory = job.cost.memory_correction
     job.cost.correct(memory=replace(memory, spread=max(memory.spread, LEAST_DOUBT)))
     if job.budget.file is not None:
@@ -270,8 +274,8 @@ def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
         setting.task,
         job.fitting.recipe_of(genotype),
         onnx=lambda: _exported(job, genotype),
+        milliseconds=job.cost.times.latency,
         names=names,
-        seconds=0.3,
     )
     said = ", ".join(f"{name} {show(name, one.high)} of {show(name, limits[name])}" for name, one in found.items())
     job.view.note(f"{genotype.id} measured before its trial: {said}")

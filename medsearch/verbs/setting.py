@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -13,12 +14,14 @@ from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError
 from medsearch.core.library import find
 from medsearch.data import Dataset, load
+from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.calibrate import Measured
+from medsearch.measure.device import Profile
 from medsearch.run import Settings
 from medsearch.search import STRATEGIES
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.train import Recipe, Task, fresh, make_task
-from medsearch.train.probe import measured
+from medsearch.train.probe import step_memory
 
 DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
 BATCH = {2: 64, 3: 32}
@@ -40,9 +43,14 @@ class Setting:
         """The network of ``genotype`` as its training begins with it."""
         return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
-    def measured(self, genotype: Genotype, milliseconds: Callable[[bytes], float]) -> Measured:
-        """What the whole network of ``genotype`` takes on this machine, its ONNX file timed by ``milliseconds``."""
-        return measured(self.network(genotype), self.data, self.task, self.recipe, milliseconds=milliseconds)
+    def measured(
+        self, genotypes: Sequence[Genotype], milliseconds: Callable[[Sequence[bytes]], Sequence[float]]
+    ) -> list[Measured]:
+        """What whole networks take on this machine: a training step, and their ONNX files timed by ``milliseconds``."""
+        image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
+        latencies = milliseconds([to_onnx_fast(self.network(genotype), (image_BCS,)) for genotype in genotypes])
+        peaks = [step_memory(self.network(genotype), self.data, self.task, self.recipe) for genotype in genotypes]
+        return [Measured(memory=peak, latency=spent) for peak, spent in zip(peaks, latencies, strict=True)]
 
 
 def read_named_space(name: str, *, task: str) -> Space:
@@ -67,6 +75,7 @@ def prepare(settings: Settings) -> Setting:
     if space.dims != data.dims:
         raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
     check(space, interface)
+    open_profile(settings)
     task = make_task(data.task, outputs=interface.outputs, dims=data.dims)
     batch = settings.batch or default_batch(data)
     lr = Recipe.lr * math.sqrt(batch / BATCH[2])
@@ -79,6 +88,20 @@ def default_batch(data: Dataset) -> int:
     """A power of two that leaves at least some ``STEPS`` steps in an epoch, so that small sets are learned from too."""
     most = min(BATCH[data.dims], max(SMALLEST_BATCH, len(data.train) // STEPS))
     return min(1 << (most.bit_length() - 1), len(data.train))
+
+
+def open_profile(settings: Settings) -> Profile:
+    """The profile that latencies are predicted by.
+
+    Raises:
+        UsageError: if there is no file that was asked for.
+        RunError: if it is damaged, or of another device, runtime or number of threads.
+    """
+    if settings.profile is not None and not Path(settings.profile).is_file():
+        remedy = f"Make one here: medsearch doctor --profile -o {settings.profile}"
+        raise UsageError("--profile", f"there is no file '{settings.profile}'.", remedy)
+    file = Path(settings.profile) if settings.profile else None
+    return Profile(threads=settings.latency_threads, runtime=settings.runtime, file=file)
 
 
 def with_precision(setting: Setting, precision: str) -> Setting:

@@ -16,8 +16,9 @@ from medsearch.core.files import read_json
 from medsearch.data import Dataset, Split
 from medsearch.export.checkpoint import Checkpoint, load_model
 from medsearch.measure.budget import show
-from medsearch.measure.device import describe
+from medsearch.measure.device import Profile, describe
 from medsearch.measure.latency import input_shapes, session
+from medsearch.measure.times import PartTimes
 from medsearch.train import Recipe, make_task
 from medsearch.verbs.deliver import training_device, versions
 from medsearch.verbs.measured import NAMES, measure
@@ -36,6 +37,7 @@ class Certificate:
         recipe: of the training step.
         images: type of the intensities that the step was made with, ``uint8`` or ``float32``.
         size: spatial size of the images.
+        runtime, threads: that its latency was measured with.
         limits, measured: by the name of the cost; None where there is no limit.
     """
 
@@ -45,6 +47,8 @@ class Certificate:
     recipe: Recipe
     images: str
     size: tuple[int, ...]
+    runtime: str
+    threads: int
     limits: Mapping[str, float | None]
     measured: Mapping[str, float]
 
@@ -72,7 +76,10 @@ def verify(path: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     try:
         data = blank(checkpoint, certificate.images)
-        found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=lambda: onnx)
+        profile = Profile(threads=certificate.threads, runtime=certificate.runtime)
+        clock = PartTimes(profile).latency
+        found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=lambda: onnx, milliseconds=clock)
+        profile.save()
     finally:
         torch.set_num_threads(threads)
     return _compared(certificate, {name: found[name].value for name in NAMES})
@@ -114,8 +121,9 @@ def read_certificate(path: Path) -> Certificate:
     root = Node(read_json(path), str(path), error=RunError)
     entries = root.mapping(required=("architecture", "verdict", "device", "versions", "conditions", "limits"))
     conditions = entries["conditions"].entries()
-    wanted = ("batch", "accumulate", "checkpointing", "precision")
-    if missing := {*(f"training_{name}" for name in wanted), "images", "size"} - set(conditions):
+    training = ("batch", "accumulate", "checkpointing", "precision")
+    wanted = {*(f"training_{name}" for name in training), "images", "size", "inference_runtime", "inference_threads"}
+    if missing := wanted - set(conditions):
         raise entries["conditions"].wrong(f"missing {', '.join(sorted(missing))}.", CHANGED)
     costs = entries["limits"].mapping(required=NAMES)
     keys = ("limit", "predicted", "measured", "verdict")
@@ -134,6 +142,8 @@ def read_certificate(path: Path) -> Certificate:
         ),
         images=conditions["images"].choice(("uint8", "float32")),
         size=tuple(side.integer(low=1) for side in conditions["size"].items()),
+        runtime=conditions["inference_runtime"].text(),
+        threads=conditions["inference_threads"].integer(low=1),
         limits={name: _limit(found["limit"]) for name, found in fields.items()},
         measured={name: _value(found["measured"]) for name, found in fields.items()},
     )
@@ -176,7 +186,7 @@ def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, A
         for name, value in now.items()
     }
     over = [name for name, cost in costs.items() if cost["verdict"] == "over"]
-    here = {**describe(threads=1), "training": training_device()}
+    here = {**describe(certificate.threads, certificate.runtime), "training": training_device()}
     differing = _differing(certificate.device, here)
     remarks = [f"another device: {', '.join(differing)}."] if differing else []
     if differing := _differing(certificate.versions, versions()):

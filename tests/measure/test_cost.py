@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsearch.backbones import Interface, Network, build
 from medsearch.core.config import parse_yaml
 from medsearch.measure.calibrate import Accuracy, Measured, calibrate
-from medsearch.measure.cost import Conditions, Correction, CostModel
+from medsearch.measure.cost import Conditions, Correction, CostModel, _lanes
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
+from medsearch.measure.residual import Residual
 from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
 
 SPACE = """\
@@ -133,6 +136,14 @@ def test_a_correction_is_the_median_ratio_with_room_for_the_worst() -> None:
     assert Correction().apply(10.0, "ms") == Estimate(value=10.0, low=10.0, high=10.0, unit="ms", how="predicted")
 
 
+def test_lanes_are_those_of_convolutions_with_a_window() -> None:
+    convs = nn.Sequential(nn.Conv2d(1, 5, 1), nn.Conv2d(96, 32, 3), nn.Conv2d(32, 32, 3, groups=32))
+    assert _lanes(convs) == 16  # 1 x 1 filters are matrix products
+    assert _lanes(nn.Sequential(convs, nn.Conv2d(24, 24, 3, groups=24))) == 8
+    assert _lanes(nn.Conv3d(32, 12, (1, 3, 3))) == 4
+    assert _lanes(nn.Linear(3, 7)) == 16
+
+
 def test_errors_are_summed_up_by_median_and_largest() -> None:
     # Errors of 10, 20, 25 and 0 percent; among four the 95th percentile is the last.
     found = Accuracy.of([110.0, 80.0, 125.0, 3.0], [100.0, 100.0, 100.0, 3.0])
@@ -150,9 +161,9 @@ def test_calibration_corrects_and_judges_every_network_by_the_others(profile: Pr
     # Invented: memory 1.0, 1.2 and 1.5 times the sums, latency twice the sums.
     real = dict(zip(three, [(1.0, 2.0), (1.2, 2.0), (1.5, 2.0)], strict=True))
 
-    def measure(genotype: Genotype) -> Measured:
-        memory, latency = sums[three.index(genotype)]
-        return Measured(memory=memory * real[genotype][0], latency=latency * real[genotype][1])
+    def measure(genotypes: Sequence[Genotype]) -> list[Measured]:
+        pairs = zip(sums, (real[genotype] for genotype in genotypes), strict=True)
+        return [Measured(memory=total.memory * a, latency=total.latency * b) for total, (a, b) in pairs]
 
     found = calibrate(cost, three, measure)
     # Left out: 1.0 is predicted as the median of 1.2 and 1.5, 1.35: 35 % over.  1.2 as that of 1.0 and 1.5, 1.25:
@@ -171,8 +182,21 @@ def test_calibration_corrects_and_judges_every_network_by_the_others(profile: Pr
 
 def test_one_network_alone_is_judged_by_itself(profile: Profile) -> None:
     cost, genotype = model(2, profile), space(2).first()
-    memory, latency = cost.sums(genotype)
-    found = calibrate(cost, [genotype], lambda _: Measured(memory=3 * memory, latency=latency / 2))
+    memory, latency, _ = cost.sums(genotype)
+    found = calibrate(cost, [genotype], lambda _: [Measured(memory=3 * memory, latency=latency / 2)])
     assert found["memory"].largest_error_percent == pytest.approx(0.0, abs=1e-9)
     assert cost(genotype).memory.value == pytest.approx(3 * memory)
     assert cost(genotype).latency.value == pytest.approx(latency / 2)
+
+
+def test_networks_are_a_test_of_what_a_profile_knows(profile: Profile) -> None:
+    cost, genotype = model(2, profile), space(2).first()
+    memory, latency, _ = cost.sums(genotype)
+    known = Residual(constant=math.log(2.0), spread=0.1)
+    for real, high in ((2.1, 2 * math.exp(0.1)), (3.0, 3.0)):  # within the interval, and beyond it
+        found = calibrate(
+            cost, [genotype], lambda _, real=real: [Measured(memory=memory, latency=real * latency)], known=known
+        )
+        assert found["latency"].largest_error_percent == pytest.approx(100 * (1 - 2 / real))
+        assert cost(genotype).latency.value == pytest.approx(2 * latency)
+        assert cost(genotype).latency.high == pytest.approx(high * latency)

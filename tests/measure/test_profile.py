@@ -61,7 +61,7 @@ def test_a_profile_of_another_device_is_not_used(tmp_path: Path, monkeypatch: py
     here = Profile(threads=1, folder=tmp_path)
     here.table.add(timing("x"))
     here.save()
-    monkeypatch.setattr(device, "describe", lambda threads: {**describe(threads), "cpu": "another one"})
+    monkeypatch.setattr(device, "describe", lambda *given: {**describe(*given), "cpu": "another one"})
     there = Profile(threads=1, folder=tmp_path)
     assert keys(there) == set() and there.path != here.path
     # Not under the name of this device either, for example when somebody has copied or renamed it.

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from medsearch.measure.residual import Residual, fit
+from medsearch.measure.residual import Residual, fit, with_repeats
 
 
 def made(count: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,3 +49,13 @@ def test_the_interval_holds_as_often_as_it_says() -> None:
             held.append(estimate.low <= time <= estimate.high)
     # 1,000 networks: 95 % with a standard error of 0.7 %, and the spread of each fit on top.
     assert 0.92 <= np.mean(held) <= 0.99
+
+
+def test_single_measurements_have_a_wider_interval_than_what_they_agree_on() -> None:
+    """Worked out: left out, each of the two networks is predicted by the other, so their errors are +-log 2."""
+    residual = fit([1.0, 1.0], [[], []], [1.0, 2.0])
+    assert residual.errors == pytest.approx((-math.log(2), math.log(2)))
+    wider = with_repeats(residual, [1.0, 2.0], [[1.0, 0.5], [2.0, 3.0]])
+    assert wider.errors == pytest.approx((-math.log(2), -math.log(4), math.log(2), math.log(3)))
+    assert wider.spread == pytest.approx(1.25 * math.log(4))  # beyond a sample of four: a quarter above the largest
+    assert (wider.constant, wider.weights) == (residual.constant, residual.weights)

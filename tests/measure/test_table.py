@@ -58,6 +58,8 @@ def test_a_spot_tells_widths_from_knobs_and_maps() -> None:
     narrow, wide = (spot(branch(dim), [(dim, 8, 8)], macs=9 * dim * 64, outputs=dim * 64) for dim in (16, 32))
     assert narrow.variant == wide.variant and narrow.key != wide.key
     assert narrow.work == 9 * 16 * 64 + 2 * 16 * 64
+    slow = spot(branch(24), [(24, 8, 8)], macs=1, outputs=1, lanes=8)
+    assert (slow.group, slow.variant == narrow.variant) == (narrow.group, False)
     other = spot(branch(16, kernel=7), [(16, 8, 8)], macs=1, outputs=1)
     assert (other.group, other.variant == narrow.variant) == (narrow.group, False)
     assert spot(branch(16), [(16, 4, 4)], macs=1, outputs=1).group != narrow.group

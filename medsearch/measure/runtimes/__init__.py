@@ -1,0 +1,1 @@
+"""Runtimes that networks are timed in, one file each."""

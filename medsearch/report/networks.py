@@ -16,7 +16,14 @@ Data = Mapping[str, Any]
 
 DASH = "–"
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "dice": "Dice", "psnr": "PSNR"}
-QUANTITIES = {"memory": "memory_bytes", "latency": "latency_ms", "parameters": "parameters", "macs": "macs"}
+QUANTITIES = {
+    "memory": "memory_bytes",
+    "latency": "latency_ms",
+    "parameters": "parameters",
+    "inference": "inference_bytes",
+    "macs": "macs",
+    "file": "file_bytes",
+}
 
 
 def number(value: Any) -> float | None:
@@ -45,12 +52,14 @@ FORMS: dict[str, Callable[[float], str]] = {
     "memory": format_bytes,
     "latency": milliseconds,
     "parameters": format_count,
+    "inference": format_bytes,
     "macs": format_count,
+    "file": format_bytes,
 }
 
 
 def quantity(network: Data, name: str, how: str) -> float | None:
-    """``memory``, ``latency`` or a count of a network, ``predicted``, ``measured`` or its ``low`` or ``high`` end."""
+    """One of :data:`QUANTITIES` of a network, ``predicted``, ``measured`` or its ``low`` or ``high`` end."""
     value = network.get(QUANTITIES.get(name, name))
     return number(value.get(how)) if isinstance(value, Mapping) else number(value)
 

@@ -41,7 +41,7 @@ FIELDS = (
 )
 
 
-TOGETHER = 10
+TOGETHER = 50
 """Networks that are timed in turns; then their rows are written."""
 
 

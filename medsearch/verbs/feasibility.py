@@ -2,8 +2,9 @@
 
 The budgets are set at the lowest quartile of the space's predicted memory and latency.  In place of training, a network
 counts as the better the more multiply-adds it has, so that the search is drawn to its limits.  Every trial is then
-measured as a whole network, and those on the front once more, as a delivery is.  The genes of the trials are compared
-with those of networks drawn at random, and of those among them that fit: diversity that budgets leave is to be kept.
+measured as a whole network, and those on the front once more, as a delivery is.  Four groups of networks are compared
+gene by gene: drawn at random, those of them that fit, those of them that were repaired, and the trials.  Repair is to
+keep the diversity that the budgets leave; what the strategy then prefers is its own.
 """
 
 from __future__ import annotations
@@ -100,11 +101,14 @@ def feasibility(
     tried = [trial.genotype for trial in done]
     rows = _measured(setting, cost, budget, tried, out)
     fitting = [genotype for genotype in drawn if budget.excess(cost(genotype)) <= 0]
+    made = [setting.space.repair(genotype, search.excess, rng) for genotype in drawn[:trials]]
+    repaired = [genotype for genotype in made if genotype is not None]
     over = {row["id"] for row in rows if row["kept"] != "True"}
     best = [trial.genotype for trial in front(done)]
     delivered = [genotype for genotype in best if genotype.id not in over]
     again = [row["kept"] for row in _rows(setting, cost, budget, delivered)]
-    entropies = [_mean_entropy(setting.space, group) for group in (drawn, fitting, tried)]
+    groups = {"at random": drawn, "fitting": fitting, "repaired": repaired, "tried": tried}
+    entropies = {name: _mean_entropy(setting.space, group) for name, group in groups.items()}
     found = {
         "memory budget": format_bytes(budget.memory or 0),
         "latency budget": f"{budget.latency:.3g} ms",
@@ -116,16 +120,13 @@ def feasibility(
         "proposals repaired": search.tally.repaired,
         "proposals drawn again": search.tally.resampled,
         "different networks": len(set(tried)),
-        "entropy of a gene, at random": f"{entropies[0]:.3f}",
-        "entropy of a gene, at random among those that fit": f"{entropies[1]:.3f}",
-        "entropy of a gene, trials": f"{entropies[2]:.3f}",
+        "random networks that a repair made fit": f"{len(repaired)} of {len(made)}, {len(set(repaired))} different",
+        "mean entropy of a gene": ", ".join(f"{value:.3f} {name}" for name, value in entropies.items()),
     }
     lines = [{"what": what, "here": str(value)} for what, value in found.items()]
     for gene in sorted(setting.space.genes()):
-        before, among, after = (entropy(setting.space, gene, group) for group in (drawn, fitting, tried))
-        lines.append(
-            {"what": f"entropy of {gene}", "here": f"{before:.2f} -> {among:.2f} among fitting, {after:.2f} tried"}
-        )
+        shares = (f"{entropy(setting.space, gene, group):.2f} {name}" for name, group in groups.items())
+        lines.append({"what": f"entropy of {gene}", "here": ", ".join(shares)})
     return lines
 
 

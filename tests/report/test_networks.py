@@ -37,6 +37,15 @@ def test_a_number_nobody_knows_is_no_pass(results):
     assert networks.outcome(results) == "0 of 5 delivered over budget, 1 unknown"
 
 
+def test_memory_at_inference_and_the_size_of_the_file_have_budgets_too(results):
+    results["budgets"] += [{"name": "inference", "limit": 2e6, "unit": "bytes"}, {"name": "file", "limit": 4e5}]
+    fits = one(results, inference_bytes={"measured": 2e6}, file_bytes={"predicted": 3e5, "measured": 3.1e5})
+    assert networks.verdict(fits, results) == "fits"
+    assert networks.verdict(fits | {"file_bytes": {"measured": 4.1e5}}, results) == "over: file"
+    assert networks.limit_text(results["budgets"][-2]) == "inference ≤ 2 MB"
+    assert networks.share(fits, "file", results) == "78 % of 400 kB"
+
+
 def test_counts_have_budgets_too(results):
     results["budgets"] = [{"name": "parameters", "limit": 1_000_000, "unit": "parameters"}]
     assert networks.verdict(one(results, parameters=1_000_001), results) == "over: parameters"

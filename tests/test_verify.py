@@ -74,6 +74,7 @@ def certificate(folder: Path) -> dict[str, Any]:
             "training_checkpointing": False,
             "training_precision": "fp32",
             "inference_batch": 1,
+            "inference_runtime": "onnxruntime-cpu",
             "inference_threads": 1,
             "size": list(checkpoint.size),
             "images": "uint8",

@@ -18,6 +18,7 @@ from medsearch.export.checkpoint import Checkpoint, load_model
 from medsearch.measure.budget import show
 from medsearch.measure.device import Profile, describe
 from medsearch.measure.latency import input_shapes, session
+from medsearch.measure.runtime import RUNTIMES
 from medsearch.measure.times import PartTimes
 from medsearch.train import Recipe, make_task
 from medsearch.verbs.deliver import training_device, versions
@@ -142,7 +143,7 @@ def read_certificate(path: Path) -> Certificate:
         ),
         images=conditions["images"].choice(("uint8", "float32")),
         size=tuple(side.integer(low=1) for side in conditions["size"].items()),
-        runtime=conditions["inference_runtime"].text(),
+        runtime=conditions["inference_runtime"].choice(tuple(RUNTIMES)),
         threads=conditions["inference_threads"].integer(low=1),
         limits={name: _limit(found["limit"]) for name, found in fields.items()},
         measured={name: _value(found["measured"]) for name, found in fields.items()},

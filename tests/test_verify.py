@@ -174,6 +174,7 @@ def test_the_training_step_is_that_of_the_certificate(folder: Path, change: Chan
         (lambda data: data["limits"]["macs"].update(limit="much"), "limits.macs.limit: expected a number"),
         (lambda data: data["limits"]["macs"].update(measured={}), "limits.macs.measured: missing value"),
         (lambda data: data["conditions"].pop("images"), "conditions: missing images"),
+        (lambda data: data["conditions"].update(inference_runtime="tvm"), "inference_runtime: unknown choice 'tvm'"),
         (
             lambda data: data["conditions"].update(training_batch=0),
             "conditions.training_batch: expected a whole number",

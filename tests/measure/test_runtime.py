@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from medsearch.measure.latency import feeds, session
 from medsearch.measure.runtime import RUNTIMES
 from medsearch.measure.times import PartTimes, yardstick
 
+GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 OWN = """\
 import time
 
@@ -52,6 +54,17 @@ def test_one_of_somebody_else_is_one_class(tmp_path: Path, monkeypatch: pytest.M
     times = PartTimes(Profile(threads=1, runtime="sleeper", folder=tmp_path))
     assert times.profile.device["runtime"] == "sleeper 1.0"
     assert times.latency(yardstick()).median_ms == pytest.approx(len(yardstick()) * 1e-5, rel=0.4)
+
+
+def test_the_one_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain_runtime.py").write_text(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.S)[-1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(plugins, "_named", [])
+    timer.restart()
+    plugins.use(["plain_runtime"])
+    assert describe(2, "onnxruntime-plain")["runtime"].endswith("CPU, not optimised")
+    ratio, pace = timer.ratio_alone(yardstick(), yardstick(), threads=1, seconds=0.1, runtime="onnxruntime-plain")
+    assert 0.5 < ratio < 2 and pace > 0
 
 
 def test_an_unknown_one_is_named_with_what_is_near() -> None:

@@ -107,21 +107,27 @@ def steady(
     Args:
         model, yardstick: run one of them once.
         now: the clock.
-        seconds: for all runs together; at least ten pairs are timed.
+        seconds: for all runs together, after warming up; at least three pairs are timed, or one where a single run
+            takes longer than that.
     """
-    runs = (model, yardstick)
-    for run in runs * WARM_UP:
-        run()
-    pairs: list[tuple[float, float]] = []
-    end = now() + seconds
-    while len(pairs) < LEAST or (now() < end and len(pairs) < 1000):
+
+    def pair() -> tuple[float, float]:
         start = now()
-        runs[0]()
+        model()
         middle = now()
-        runs[1]()
-        pairs.append((middle - start, now() - middle))
+        yardstick()
+        return middle - start, now() - middle
+
+    long = sum(pair()) > seconds
+    for _ in range(0 if long else WARM_UP - 1):
+        pair()
+    end = now() + seconds
+    pairs = [pair()]
+    while (len(pairs) < 3 and not long) or (now() < end and len(pairs) < 1000):
+        pairs.append(pair())
     ratio = statistics.median(first / max(second, 1e-9) for first, second in pairs)
-    return ratio, 1e3 * statistics.quantiles([second for _, second in pairs], n=4)[0]
+    spent = [second for _, second in pairs]
+    return ratio, 1e3 * (statistics.quantiles(spent, n=4)[0] if len(spent) > 1 else spent[0])
 
 
 def duel(

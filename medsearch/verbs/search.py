@@ -15,6 +15,7 @@ from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError
@@ -204,7 +205,9 @@ def _measure_machine(job: Job) -> None:
             for name, found in _calibrate(job).items():
                 job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
     try:
-        job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
+        tried = (*_samples(job), job.setting.space.first())
+        if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
+            job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
     except BudgetError:
         job.run.discard()
         raise
@@ -214,6 +217,9 @@ def _measure_machine(job: Job) -> None:
 
 def _calibrate(job: Job) -> dict[str, Accuracy]:
     """Measure a few whole networks, and keep what they showed."""
+    # Together, because what is timed by itself may meet a slow second.
+    probes = (job.cost.probes(genotype) for genotype in (*_samples(job), *anchors(job.setting.space)))
+    job.cost.times.time(job.cost.times.missing(dict.fromkeys(chain.from_iterable(probes))))
     measure = partial(job.setting.measured, milliseconds=job.cost.times.whole)
     known = job.cost.profile.residuals.get(profiled(job.setting))
     accuracy = calibrate(job.cost, _samples(job), measure, known=known)

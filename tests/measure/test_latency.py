@@ -78,6 +78,21 @@ def test_the_ratio_is_above_one_where_the_other_is_faster(onnx: bytes) -> None:
     assert faster > 2 and slower.median_ms > quicker.median_ms
 
 
+def test_a_long_run_is_timed_once_and_a_short_one_at_least_three_times() -> None:
+    """By a clock that only runs advance: the model's take 7, the yardstick's 2."""
+    passed, runs = [0.0], []
+
+    def run(seconds: float) -> None:
+        passed[0] += seconds
+        runs.append(seconds)
+
+    for seconds, pairs in ((8.9, 2), (9.1, 6), (60.0, 10)):
+        runs.clear()
+        found = steady(lambda: run(7.0), lambda: run(2.0), now=lambda: passed[0], seconds=seconds)
+        assert found == (pytest.approx(3.5), pytest.approx(2000.0))
+        assert runs == [7.0, 2.0] * pairs  # 1 + 1; 3 + 3; 3 + 7 until 60 have passed
+
+
 def test_a_file_takes_as_long_as_itself_and_a_heavier_one_longer(onnx: bytes) -> None:
     ratio, pace = steady(runner(onnx), runner(onnx), now=clock(1), seconds=0.1)
     assert 0.5 < ratio < 2 and pace > 0

@@ -236,7 +236,7 @@ def _add_doctor(verbs: Any) -> None:
     )
     verb.add_argument("--strategy", default="tpe", help="of the search for --feasibility (default tpe)")
     verb.add_argument("--threads", type=_count, default=1, metavar="N", help="of ONNX Runtime (default 1)")
-    verb.add_argument("--runtime", default="onnxruntime-cpu", help="onnxruntime-cpu (default) or onnxruntime-cuda")
+    verb.add_argument("--runtime", help="onnxruntime-cpu (default) or onnxruntime-cuda")
     verb.add_argument("--space", help="name or file of a space (default: hybrid2d-tiny)")
     verb.add_argument("--data", help="the data whose image size counts (default: embedded)")
     verb.add_argument("-o", "--out", metavar="FILE", help="CSV to append a row per network to; JSON of --profile")
@@ -374,6 +374,7 @@ def _spaces(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> None:
+    from medsearch.measure.runtime import DEFAULT
     from medsearch.verbs.doctor import doctor
 
     rows = doctor(
@@ -382,7 +383,7 @@ def _doctor(options: argparse.Namespace) -> None:
         feasible=options.feasibility,
         strategy=options.strategy,
         threads=options.threads,
-        runtime=options.runtime,
+        runtime=options.runtime or DEFAULT,
         say=lambda line: print(f"medsearch: {line}", file=sys.stderr),
         space=options.space,
         data=options.data,

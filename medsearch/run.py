@@ -20,6 +20,7 @@ from typing import Any
 
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json, write_text
+from medsearch.measure.runtime import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class Settings:
     workers: int | None = None
     compress: bool = False
     latency_threads: int = 1
-    runtime: str = "onnxruntime-cpu"
+    runtime: str = DEFAULT
     profile: str | None = None
 
 

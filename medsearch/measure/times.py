@@ -120,9 +120,9 @@ class PartTimes:
         self._known.clear()
         return found
 
-    def whole(self, files: Sequence[bytes]) -> list[float]:
+    def whole(self, files: Sequence[bytes], *, rounds: int = SESSIONS) -> list[float]:
         """Milliseconds of whole files, the medians of :meth:`together`."""
-        return [statistics.median(spent) for spent in self.together(files)]
+        return [statistics.median(spent) for spent in self.together(files, rounds=rounds)]
 
     def latency(self, onnx: bytes) -> Latency:
         """The same of a single file, with quartiles; its sessions are some time apart."""

@@ -21,9 +21,9 @@ from medsearch.measure.device import Profile
 from medsearch.measure.runtime import DEFAULT
 from medsearch.run import Settings
 from medsearch.spaces import Genotype
+from medsearch.verbs.calibration import CALIBRATION_NETWORKS
 from medsearch.verbs.feasibility import feasibility
 from medsearch.verbs.profile import make_profile, profiled
-from medsearch.verbs.search import CALIBRATION_NETWORKS
 from medsearch.verbs.setting import Setting, prepare
 
 FIELDS = (

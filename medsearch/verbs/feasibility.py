@@ -25,7 +25,7 @@ from medsearch.core.units import format_bytes
 from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.calibrate import Measured
 from medsearch.measure.cost import CostModel
-from medsearch.search import STRATEGIES, Search, front
+from medsearch.search import STRATEGIES, Search, Trial, front
 from medsearch.search.store import Store
 from medsearch.spaces import Genotype, Space
 from medsearch.verbs.setting import Setting
@@ -83,6 +83,45 @@ def feasibility(
         latency=_quartile(cost(genotype).latency.value for genotype in drawn),
     )
 
+    search, done = _search(setting, cost, budget, trials=trials, strategy=strategy, seed=seed)
+    tried = [trial.genotype for trial in done]
+    rows = _measured(setting, cost, budget, tried, out)
+    fitting = [genotype for genotype in drawn if budget.excess(cost(genotype)) <= 0]
+    made = [setting.space.repair(genotype, search.excess, rng) for genotype in drawn[:trials]]
+    repaired = [genotype for genotype in made if genotype is not None]
+    over = {row["id"] for row in rows if row["kept"] != "True"}
+    best = [trial.genotype for trial in front(done)]
+    delivered = [genotype for genotype in best if genotype.id not in over]
+    again = [row["kept"] for row in _rows(setting, cost, budget, delivered)]
+    groups = {"at random": drawn, "fitting": fitting, "repaired": repaired, "tried": tried}
+    entropies = {name: _entropies(setting.space, group) for name, group in groups.items()}
+    means = {name: statistics.mean(filter(math.isfinite, by_gene.values())) for name, by_gene in entropies.items()}
+    found = {
+        "memory budget": format_bytes(budget.memory or 0),
+        "latency budget": f"{budget.latency:.3g} ms",
+        "of networks drawn at random fit": f"{100 * len(fitting) / len(drawn):.1f} %",
+        "trials": len(rows),
+        "over budget when measured": f"{len(over)} ({100 * len(over) / len(rows):.2f} %)",
+        "on the front, and of these refused when measured": f"{len(best)}, {len(best) - len(delivered)}",
+        "delivered, and of these over budget when measured again": f"{len(delivered)}, {again.count('False')}",
+        "proposals repaired": search.tally.repaired,
+        "proposals drawn again": search.tally.resampled,
+        "different networks": len(set(tried)),
+        "random networks that a repair made fit": f"{len(repaired)} of {len(made)}, {len(set(repaired))} different",
+        "mean entropy of a gene": ", ".join(f"{value:.3f} {name}" for name, value in means.items()),
+    }
+    lines = [{"what": what, "here": str(value)} for what, value in found.items()]
+    for gene in sorted(setting.space.genes()):
+        shares = (f"{by_gene[gene]:.2f} {name}" for name, by_gene in entropies.items())
+        lines.append({"what": f"entropy of {gene}", "here": ", ".join(shares)})
+    return lines
+
+
+def _search(
+    setting: Setting, cost: CostModel, budget: Budget, *, trials: int, strategy: str, seed: int
+) -> tuple[Search, list[Trial]]:
+    """The search, over, and its trials."""
+
     def evaluate(genotype: Genotype, *_: Any, **__: Any) -> _Size:
         return _Size(error=1 / math.log(cost(genotype).macs.value))
 
@@ -97,51 +136,24 @@ def feasibility(
             store=Store(f"sqlite:///{folder}/study.db", setting.space),
             seed=seed,
         )
-        done = list(search.run(until=lambda history: len(history) >= trials))
-    tried = [trial.genotype for trial in done]
-    rows = _measured(setting, cost, budget, tried, out)
-    fitting = [genotype for genotype in drawn if budget.excess(cost(genotype)) <= 0]
-    made = [setting.space.repair(genotype, search.excess, rng) for genotype in drawn[:trials]]
-    repaired = [genotype for genotype in made if genotype is not None]
-    over = {row["id"] for row in rows if row["kept"] != "True"}
-    best = [trial.genotype for trial in front(done)]
-    delivered = [genotype for genotype in best if genotype.id not in over]
-    again = [row["kept"] for row in _rows(setting, cost, budget, delivered)]
-    groups = {"at random": drawn, "fitting": fitting, "repaired": repaired, "tried": tried}
-    entropies = {name: _mean_entropy(setting.space, group) for name, group in groups.items()}
-    found = {
-        "memory budget": format_bytes(budget.memory or 0),
-        "latency budget": f"{budget.latency:.3g} ms",
-        "of networks drawn at random fit": f"{100 * len(fitting) / len(drawn):.1f} %",
-        "trials": len(rows),
-        "over budget when measured": f"{len(over)} ({100 * len(over) / len(rows):.2f} %)",
-        "on the front, and of these refused when measured": f"{len(best)}, {len(best) - len(delivered)}",
-        "delivered, and of these over budget when measured again": f"{len(delivered)}, {again.count('False')}",
-        "proposals repaired": search.tally.repaired,
-        "proposals drawn again": search.tally.resampled,
-        "different networks": len(set(tried)),
-        "random networks that a repair made fit": f"{len(repaired)} of {len(made)}, {len(set(repaired))} different",
-        "mean entropy of a gene": ", ".join(f"{value:.3f} {name}" for name, value in entropies.items()),
+        return search, list(search.run(until=lambda history: len(history) >= trials))
+
+
+def _entropies(space: Space, genotypes: Sequence[Genotype]) -> dict[str, float]:
+    """Of every gene: see :func:`entropy`."""
+    encoded = [space.encode(genotype) for genotype in genotypes]
+    return {
+        gene: entropy([genes[gene] for genes in encoded if gene in genes], len(options))
+        for gene, options in space.genes().items()
     }
-    lines = [{"what": what, "here": str(value)} for what, value in found.items()]
-    for gene in sorted(setting.space.genes()):
-        shares = (f"{entropy(setting.space, gene, group):.2f} {name}" for name, group in groups.items())
-        lines.append({"what": f"entropy of {gene}", "here": ", ".join(shares)})
-    return lines
 
 
-def entropy(space: Space, gene: str, genotypes: Sequence[Genotype]) -> float:
-    """Shannon entropy of a gene's options among networks that have it, as a share of the largest possible."""
-    counts = Counter(genes[gene] for genes in map(space.encode, genotypes) if gene in genes)
-    total, options = sum(counts.values()), len(space.genes()[gene])
-    if total == 0 or options < 2:
+def entropy(chosen: Sequence[Any], options: int) -> float:
+    """Shannon entropy of what networks chose of so many options, as a share of the largest possible."""
+    if not chosen or options < 2:
         return math.nan
-    return -sum(n / total * math.log(n / total) for n in counts.values()) / math.log(options)
-
-
-def _mean_entropy(space: Space, genotypes: Sequence[Genotype]) -> float:
-    found = [entropy(space, gene, genotypes) for gene in space.genes()]
-    return statistics.mean(value for value in found if not math.isnan(value))
+    shares = [count / len(chosen) for count in Counter(chosen).values()]
+    return sum(share * -math.log(share) for share in shares) / math.log(options)
 
 
 def _quartile(values: Iterable[float]) -> float:

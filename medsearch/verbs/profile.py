@@ -9,15 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
-from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.calibrate import Accuracy
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
 from medsearch.measure.residual import fit, with_repeats
 from medsearch.measure.timer import restart
-from medsearch.measure.times import Probe
 from medsearch.spaces import Genotype, Space
 from medsearch.verbs.setting import Setting
 
@@ -47,7 +43,7 @@ def make_profile(
     cost = CostModel(setting.interface, conditions, profile)
     rng = random.Random(1)
     candidates = [probe for genotype in _covering(setting.space, rng) for probe in cost.probes(genotype)]
-    wanted = cost.times.missing(_distinct(candidates))[:probes]
+    wanted = cost.times.missing(candidates)[:probes]
     say(f"{len(wanted)} parts to time, then {networks} networks, in {ROUNDS} rounds each")
     cost.times.time(wanted, rounds=ROUNDS, seen=lambda turn: say(f"parts: round {turn} of {ROUNDS}"))
     drawn = [setting.space.sample(rng) for _ in range(networks)]
@@ -92,19 +88,13 @@ def _covering(space: Space, rng: random.Random) -> Iterator[Genotype]:
     yield from (space.sample(rng) for _ in range(DRAWN))
 
 
-def _distinct(probes: list[Probe]) -> list[Probe]:
-    return list(dict.fromkeys(probes))
-
-
 def _measured(
     setting: Setting, cost: CostModel, drawn: list[Genotype], say: Callable[[str], None]
 ) -> list[list[float]]:
     """Milliseconds of whole networks, measured :data:`REPEATS` times, each in a process of its own."""
-    image_BCS = torch.zeros(1, setting.data.channels, *setting.data.size)
-    files = [to_onnx_fast(setting.network(genotype), (image_BCS,)) for genotype in drawn]
-    found = []
+    files, found = setting.files(drawn), []
     for repeat in range(REPEATS):
         restart()
-        found.append([statistics.median(spent) for spent in cost.times.together(files, rounds=ROUNDS // REPEATS)])
+        found.append(cost.times.whole(files, rounds=ROUNDS // REPEATS))
         say(f"networks: {repeat + 1} of {REPEATS} measurements")
     return [list(values) for values in zip(*found, strict=True)]

@@ -7,37 +7,32 @@ what is delivered.  Trials and trainings run in single-threaded workers.
 from __future__ import annotations
 
 import math
-import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from itertools import chain
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError
-from medsearch.export.onnx import to_onnx
 from medsearch.measure.budget import Budget, Costs, show
-from medsearch.measure.calibrate import Accuracy, calibrate, calibrate_file
-from medsearch.measure.cost import Conditions, Correction, CostModel
+from medsearch.measure.calibrate import Accuracy
+from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
 from medsearch.report.live import LiveSearch
 from medsearch.report.page import write_report
 from medsearch.run import Run, Settings
 from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Trial, choose, front
-from medsearch.search.anchors import anchors
 from medsearch.spaces import Genotype
 from medsearch.train import TrainingError
 from medsearch.train.probe import faster_precision, step_seconds
 from medsearch.train.workers import Remote, default_workers, pool
+from medsearch.verbs.calibration import calibrate_job, exported, middle, samples, take_over
 from medsearch.verbs.compress import compress_file
 from medsearch.verbs.deliver import Delivered, deliver, save, saved
 from medsearch.verbs.fitting import Fitting
-from medsearch.verbs.measured import changing_memory, inference_memory, measure
-from medsearch.verbs.profile import profiled
+from medsearch.verbs.measured import changing_memory, measure
 from medsearch.verbs.results import collect
 from medsearch.verbs.setting import Setting, open_profile, with_precision
 
@@ -49,8 +44,6 @@ EVALUATION = 1.25  # an epoch with its evaluation, in epochs of training alone
 COMPRESSION_SHARE = 0.25
 DELIVERY_SECONDS = 15.0
 TRIALS_WANTED = 14
-CALIBRATION_NETWORKS = 6
-LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however well the calibration went
 MOST_FAILURES = 8  # trials that may fail before one ends well
 EPOCHS_WITHOUT_TIME = 60
 
@@ -147,7 +140,7 @@ def _job(run: Run, settings: Settings, command: str, setting: Setting, view: Liv
         precision = run.state().get("precision")
         if precision is None:
             view.phase("choosing the precision of training")
-            model = setting.network(_middle(setting))
+            model = setting.network(middle(setting))
             precision = faster_precision(model, setting.data, setting.task, setting.recipe)
             run.note(precision=precision)
         setting = with_precision(setting, precision)
@@ -191,21 +184,17 @@ def _cost_model(setting: Setting, profile: Profile, *, inference: bool) -> CostM
     return CostModel(setting.interface, conditions, profile, loss=setting.task.loss, inference=inference)
 
 
-def _middle(setting: Setting) -> Genotype:
-    return next(iter(anchors(setting.space)), setting.space.first())
-
-
 def _measure_machine(job: Job) -> None:
     """Correct the cost model by whole networks, and make sure that something fits."""
     known = job.run.state().get("calibration")
     if known:
-        _take_over(job, known)
+        take_over(job, known)
     else:
         with job.phase("measuring what networks cost on this machine"):
-            for name, found in _calibrate(job).items():
+            for name, found in calibrate_job(job).items():
                 job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
     try:
-        tried = (*_samples(job), job.setting.space.first())
+        tried = (*samples(job), job.setting.space.first())
         if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
             job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
     except BudgetError:
@@ -215,60 +204,9 @@ def _measure_machine(job: Job) -> None:
         job.cost.profile.save()
 
 
-def _calibrate(job: Job) -> dict[str, Accuracy]:
-    """Measure a few whole networks, and keep what they showed."""
-    # Together, because what is timed by itself may meet a slow second.
-    probes = (job.cost.probes(genotype) for genotype in (*_samples(job), *anchors(job.setting.space)))
-    job.cost.times.time(job.cost.times.missing(dict.fromkeys(chain.from_iterable(probes))))
-    measure = partial(job.setting.measured, milliseconds=job.cost.times.whole)
-    known = job.cost.profile.residuals.get(profiled(job.setting))
-    accuracy = calibrate(job.cost, _samples(job), measure, known=known)
-    memory = job.cost.memory_correction
-    job.cost.correct(memory=replace(memory, spread=max(memory.spread, LEAST_DOUBT)))
-    if job.budget.file is not None:
-        accuracy["file"] = calibrate_file(job.cost, _samples(job), lambda genotype: len(_exported(job, genotype)))
-    if job.budget.inference is not None:
-        job.fitting.inference_correction = _inference_correction(job)
-    corrections: dict[str, Any] = {
-        "inference": job.fitting.inference_correction,
-        "memory": job.cost.memory_correction,
-        "latency": job.cost.latency_correction,
-        "file": job.cost.file_correction,
-    }
-    job.run.note(
-        calibration={name: asdict(correction) for name, correction in corrections.items()},
-        accuracy={name: asdict(found) for name, found in accuracy.items()},
-    )
-    return accuracy
-
-
-def _inference_correction(job: Job) -> Correction:
-    """What forward passes of whole networks show about the sums over their parts."""
-    genotypes, setting = _samples(job), job.setting
-    sums = [job.fitting.inference_sum(genotype) for genotype in genotypes]
-    found = Correction.fit(sums, [inference_memory(setting.network(genotype), setting.data) for genotype in genotypes])
-    return replace(found, spread=max(found.spread, LEAST_DOUBT))
-
-
-def _take_over(job: Job, known: dict[str, dict[str, Any]]) -> None:
-    """Correct the cost model by what an earlier start has learned."""
-    job.cost.correct(
-        memory=Correction(**known["memory"]),
-        latency=type(job.cost.latency_correction)(**known["latency"]),
-        file=Correction(**known["file"]),
-    )
-    job.fitting.inference_correction = Correction(**known["inference"])
-
-
 def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
     """The costs of the network of the space where ``goal`` is smallest."""
     return job.fitting(job.setting.space.minimise(lambda genotype: goal(job.fitting(genotype))))
-
-
-def _exported(job: Job, genotype: Genotype) -> bytes:
-    """The ONNX file of ``genotype`` as it would be delivered."""
-    data = job.setting.data
-    return to_onnx(job.setting.network(genotype).cpu().eval(), data.size, data.channels)
 
 
 def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
@@ -279,7 +217,7 @@ def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
         setting.data,
         setting.task,
         job.fitting.recipe_of(genotype),
-        onnx=lambda: _exported(job, genotype),
+        onnx=lambda: exported(job, genotype),
         milliseconds=job.cost.times.latency,
         names=names,
     )
@@ -290,14 +228,6 @@ def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
 
 def _percent(found: Accuracy) -> str:
     return f"{found.median_error_percent:.1f} % (median), {found.largest_error_percent:.1f} % (largest)"
-
-
-def _samples(job: Job) -> list[Genotype]:
-    """Random networks to calibrate by, the middle one first."""
-    rng = random.Random(job.settings.seed)
-    drawn = [_middle(job.setting)]
-    drawn += [job.setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
-    return list(dict.fromkeys(drawn))
 
 
 def _search(job: Job) -> list[Trial]:
@@ -374,7 +304,7 @@ def _epochs_search(job: Job) -> int:
     if "epochs_search" in state:
         return int(state["epochs_search"])
     setting = job.setting
-    steps = [_step_seconds(job, genotype) for genotype in _samples(job)[:3]]
+    steps = [_step_seconds(job, genotype) for genotype in samples(job)[:3]]
     epoch = statistics.median(steps) * math.ceil(len(setting.data.train) / setting.recipe.batch) * EVALUATION
     left = _search_left(job)
     seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED

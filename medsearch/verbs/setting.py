@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,12 +43,16 @@ class Setting:
         """The network of ``genotype`` as its training begins with it."""
         return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
+    def files(self, genotypes: Iterable[Genotype]) -> list[bytes]:
+        """ONNX files of untrained networks, as they are timed."""
+        image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
+        return [to_onnx_fast(self.network(genotype), (image_BCS,)) for genotype in genotypes]
+
     def measured(
         self, genotypes: Sequence[Genotype], milliseconds: Callable[[Sequence[bytes]], Sequence[float]]
     ) -> list[Measured]:
         """What whole networks take on this machine: a training step, and their ONNX files timed by ``milliseconds``."""
-        image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
-        latencies = milliseconds([to_onnx_fast(self.network(genotype), (image_BCS,)) for genotype in genotypes])
+        latencies = milliseconds(self.files(genotypes))
         peaks = [step_memory(self.network(genotype), self.data, self.task, self.recipe) for genotype in genotypes]
         return [Measured(memory=peak, latency=spent) for peak, spent in zip(peaks, latencies, strict=True)]
 

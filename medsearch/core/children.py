@@ -35,6 +35,8 @@ LIMIT_SECONDS = 600.0
 """How long a child may take for one thing where nothing else is said."""
 START_SECONDS = 300.0
 """How long it may take to begin: imports, and reading what it is given."""
+GRACE_SECONDS = 3.0
+"""How long an idle one may take to end by itself."""
 STACK_SECONDS = 3.0
 """How long a hanging child has to write down where it stands before it is killed."""
 FIRST_TO_DIE = 800
@@ -102,7 +104,7 @@ class Helper(Protocol):
         ...
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any], *, doing: str = "") -> list[Any]:
-        """The result of ``function`` for each of ``items``, in order; a :class:`ChildDied` in place of a missing one."""
+        """The results of ``function``, one for each of ``items`` in order; a :class:`ChildDied` where there is none."""
         ...
 
 
@@ -207,7 +209,8 @@ class Children:
         for _ in self._threads:
             self._jobs.put(None)
         for child in list(self._living.values()):
-            child.process.kill()
+            if child.busy:
+                child.process.kill()
         for thread in self._threads:
             thread.join()
         atexit.unregister(self.close)
@@ -235,7 +238,7 @@ class Children:
                 future.set_exception(problem)
             else:
                 future.set_result(result)
-        self._end(place)
+        self._end(place, grace=GRACE_SECONDS)
 
     def _begin(self, place: int) -> _Child | None:
         """A new child; None where the system refuses one, which may pass."""
@@ -255,9 +258,9 @@ class Children:
             if not self._closed.is_set():
                 self._begin(place)
 
-    def _end(self, place: int) -> None:
+    def _end(self, place: int, *, grace: float = 0.0) -> None:
         if place in self._living:
-            self._living.pop(place).end()
+            self._living.pop(place).end(grace=grace)
 
 
 def _result(future: Future[Any]) -> Any:
@@ -276,6 +279,7 @@ class _Child:
     pipe: connection.Connection = field(init=False)
     stack: Path = field(init=False)
     ready: bool = field(init=False, default=False)
+    busy: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         handle, name = tempfile.mkstemp(prefix="medsearch-", suffix=".stack")
@@ -289,14 +293,17 @@ class _Child:
 
     def ask(self, job: Any, *, seconds: float, doing: str, hear: Callable[[str], None]) -> Any:
         """The result of one thing; what it raised, or how the process died."""
-        if not self.ready:
-            self._answer(START_SECONDS, doing, hear)
-            self.ready = True
+        self.busy = True
         try:
+            if not self.ready:
+                self._answer(START_SECONDS, doing, hear)
+                self.ready = True
             self.pipe.send(job)
+            return self._answer(seconds, doing, hear)
         except (BrokenPipeError, ConnectionResetError):
             raise self._death(doing) from None
-        return self._answer(seconds, doing, hear)
+        finally:
+            self.busy = False
 
     def _answer(self, seconds: float, doing: str, hear: Callable[[str], None]) -> Any:
         end = time.monotonic() + seconds
@@ -332,11 +339,12 @@ class _Child:
         found = _CURRENT.search(text)
         return f"{Path(found[1]).name}:{found[2]} in {found[3]}" if found else ""
 
-    def end(self) -> None:
-        """Kill it, and clear away after it."""
+    def end(self, *, grace: float = 0.0) -> None:
+        """End it, after ``grace`` seconds in which it may clear up what it holds, and clear away after it."""
+        self.pipe.close()
+        self.process.join(grace)
         self.process.kill()
         self.process.join()
-        self.pipe.close()
         self.stack.unlink(missing_ok=True)
 
 

@@ -35,6 +35,7 @@ class Chain:
         reads: the parts whose outputs the head is given, in the order of its inputs.
         batch_bytes: of the batch: images, the copy of them that is trained on, and targets.
         constant: what the device takes for itself, whatever the network.
+        deadly: operators that end the process they run in.
     """
 
     parts: tuple[Footprint, ...]
@@ -43,6 +44,7 @@ class Chain:
     reads: tuple[int, ...]
     batch_bytes: int
     constant: int = 0
+    deadly: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

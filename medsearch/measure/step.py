@@ -143,6 +143,7 @@ class StepMemory:
     ) -> None:
         self.interface, self.size, self.batches, self.loss = interface, size, batches, loss
         self.workspaces, self.device = workspaces, device
+        self.deadly: set[str] = set()
         self._traced: dict[tuple[Call, tuple[Map, ...], str], _Part] = {}
 
     def chain(self, genotype: Genotype | Plan, *, batch: int, precision: str) -> Chain:

@@ -168,7 +168,8 @@ def test_closing_ends_what_is_being_done_and_what_waits() -> None:
 
 
 def test_a_killed_parent_leaves_no_process_behind() -> None:
-    code = "import os, time; from medsearch.core.children import Children; c = Children(1); print(c.call(os.getpid), flush=True); time.sleep(60)"
+    code = "import os, time; from medsearch.core.children import Children; "
+    code += "print(Children(1).call(os.getpid), flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         child = int(parent.stdout.readline())

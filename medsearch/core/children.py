@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from medsearch.core import plugins
 from medsearch.core.errors import MedsearchError
@@ -42,7 +42,11 @@ STACK_SECONDS = 3.0
 FIRST_TO_DIE = 800
 """Added to a child's score when Linux runs out of memory, of 1000: it goes before the process that made it."""
 
-_CURRENT = re.compile(r'^Current thread .*\n  File "(.+)", line (\d+) in (.+)$', re.M)
+_OUT_OF_MEMORY = 77
+"""Exit code of a child that was refused memory: what it holds then is not worth keeping."""
+_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says in place of a MemoryError."""
+_CURRENT = re.compile(r'^Current thread.*\n  File "(.+)", line (\d+) in (.+)$', re.M)
 """The innermost frame of the failing thread in what ``faulthandler`` writes."""
 
 _Job = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], float, str, Callable[[str], None]]
@@ -66,6 +70,11 @@ class ChildDied(MedsearchError):
     def fault(self) -> bool:
         """Whether a library failed there, as it would again: neither a kill from outside nor a lack of time."""
         return self.how in _FAULTS
+
+
+def as_death(problem: Exception, doing: str) -> ChildDied:
+    """What a process died of, or what it raised where it should have had an answer."""
+    return problem if isinstance(problem, ChildDied) else ChildDied(doing, f"{type(problem).__name__}: {problem}")
 
 
 _FAULTS = {"SIGSEGV": "a wrong memory access", "SIGFPE": "a division by zero", "SIGABRT": "a library gave up"}
@@ -104,7 +113,7 @@ class Helper(Protocol):
         ...
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any], *, doing: str = "") -> list[Any]:
-        """The results of ``function``, one for each of ``items`` in order; a :class:`ChildDied` where there is none."""
+        """The results of ``function``, one for each of ``items`` in order; what was raised where there is none."""
         ...
 
 
@@ -122,7 +131,7 @@ class Here:
         return function(*args)
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any], *, doing: str = "") -> list[Any]:
-        return [function(item) for item in items]
+        return [_result(function, item) for item in items]
 
 
 HERE = Here()
@@ -194,7 +203,7 @@ class Children:
 
     def each(self, function: Callable[[Any], Any], items: Iterable[Any], *, doing: str = "") -> list[Any]:
         futures = [self.submit(function, item, doing=doing) for item in items]
-        return [_result(future) for future in futures]
+        return [_result(future.result) for future in futures]
 
     def pids(self) -> list[int]:
         """The processes that live now."""
@@ -263,11 +272,11 @@ class Children:
             self._living.pop(place).end(grace=grace)
 
 
-def _result(future: Future[Any]) -> Any:
+def _result(function: Callable[..., Any], *args: Any) -> Any:
     try:
-        return future.result()
-    except ChildDied as death:
-        return death
+        return function(*args)
+    except Exception as problem:
+        return problem
 
 
 @dataclass
@@ -327,6 +336,8 @@ class _Child:
         code = self.process.exitcode
         if code is None:  # it closed its pipe and goes on
             return ChildDied(doing, "it answers no more")
+        if code == _OUT_OF_MEMORY:
+            return ChildDied(doing, "out of memory", self._place())
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return ChildDied(doing, how, self._place())
 
@@ -379,7 +390,7 @@ def _work(
     with open(stack, "w") as record:
         faulthandler.enable(record)
         _out = pipe
-        if not _answer(pipe, lambda: _begun(modules, start, given)):
+        if not _answer(pipe, record, lambda: _begun(modules, start, given)):
             return
         while True:
             try:
@@ -389,7 +400,7 @@ def _work(
             except Exception as problem:  # what was sent cannot be read here, for example a part of an unknown module
                 _send(pipe, "raised", problem)
                 continue
-            _answer(pipe, lambda function=function, args=args: function(*args))  # type: ignore[misc]
+            _answer(pipe, record, lambda function=function, args=args: function(*args))  # type: ignore[misc]
 
 
 def _begun(modules: tuple[str, ...], start: Callable[..., object] | None, given: tuple[Any, ...]) -> None:
@@ -398,11 +409,16 @@ def _begun(modules: tuple[str, ...], start: Callable[..., object] | None, given:
         start(*given)
 
 
-def _answer(pipe: connection.Connection, work: Callable[[], Any]) -> bool:
-    """Send what ``work`` returns or raises; says whether it went well."""
+def _answer(pipe: connection.Connection, record: TextIO, work: Callable[[], Any]) -> bool:
+    """Send what ``work`` returns or raises; says whether it went well.  Where memory is refused, the process ends."""
     try:
         result = work()
     except Exception as problem:
+        if isinstance(problem, MemoryError) or _ALLOCATOR in str(problem):
+            frame = traceback.extract_tb(problem.__traceback__)[-1]
+            record.write(f'Current thread\n  File "{frame.filename}", line {frame.lineno} in {frame.name}\n')
+            record.flush()
+            os._exit(_OUT_OF_MEMORY)
         problem.add_note(_where(problem))
         _send(pipe, "raised", problem)
         return False

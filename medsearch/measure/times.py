@@ -16,7 +16,7 @@ from torch import nn
 
 from medsearch.backbones import Call
 from medsearch.blocks import CHANNELS, MIXERS
-from medsearch.core.children import HERE, ChildDied, Helper
+from medsearch.core.children import HERE, ChildDied, Helper, as_death
 from medsearch.core.deaths import Deaths
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
@@ -30,6 +30,8 @@ SESSIONS = 9
 """Sessions that a whole network is timed in."""
 SECONDS, PAUSE = 0.05, 0.1
 """Of a session, and between those of a single file: what else runs on a machine comes and goes within seconds."""
+CHANCES = 2
+"""Processes that a part may end before it counts as impossible here."""
 SAVED = 1.0
 """Seconds between two writings of a profile while sessions are added to it: what a kill may cost."""
 Seen = Callable[[int, int], object]
@@ -114,7 +116,7 @@ class PartTimes:
         table, wanted = self.profile.table.copy(), []
         for probe in probes:
             place = probe.spot
-            if table.find(place) is None and not self.deaths.of(place.key):
+            if table.find(place) is None and not self._hopeless(place.key):
                 table.add(Timing(spot=place, ms=place.work * 1e-6))
                 wanted.append(probe)
         return wanted
@@ -141,17 +143,21 @@ class PartTimes:
         return found
 
     def _exported(self, probes: Sequence[Probe], keys: Sequence[str]) -> list[bytes]:
-        """The files of ``probes``; an empty one where the exporter dies of it, or has before."""
-        known = [None if self.deaths.of(key) else probe for probe, key in zip(probes, keys, strict=True)]
-        files = iter(self.helper.each(Probe.onnx, [probe for probe in known if probe], doing="exporting a part"))
-        found: list[bytes] = []
-        for probe, key in zip(known, keys, strict=True):
-            file = next(files) if probe else b""
-            if isinstance(file, ChildDied):
-                self.deaths.record(file, key)
-                file = b""
-            found.append(file)
-        return found
+        """The files of ``probes``; an empty one where the exporter ends its process, or raises, twice."""
+        found = dict.fromkeys(range(len(probes)), b"")
+        for _ in range(CHANCES):
+            left = [i for i, file in found.items() if not file and not self._hopeless(keys[i])]
+            made = self.helper.each(Probe.onnx, [probes[i] for i in left], doing="exporting a part")
+            for i, file in zip(left, made, strict=True):
+                if isinstance(file, Exception):
+                    self.deaths.record(as_death(file, "exporting a part"), keys[i])
+                else:
+                    found[i] = file
+        return list(found.values())
+
+    def _hopeless(self, key: str) -> bool:
+        """Whether a part has ended so many processes that it is given no other."""
+        return self.deaths.times(key) >= CHANCES
 
     def whole(
         self, files: Sequence[bytes], *, rounds: int = SESSIONS, keys: Sequence[str] = (), seen: Seen = unseen
@@ -203,18 +209,14 @@ class PartTimes:
         return spent
 
     def _once(self, onnx: bytes, key: str) -> float:
-        """One session; a process that dies of it is given a second chance, since it may have been killed."""
-        if not onnx or (key and self.deaths.of(key)):
-            return math.inf
-        try:
-            return self._beside(onnx)
-        except ChildDied:
+        """One session; a file whose process ends is given a second chance, since somebody may have killed it."""
+        key = key or f"ONNX file {hashlib.sha256(onnx).hexdigest()[:10]}"
+        while onnx and not self._hopeless(key):
             try:
                 return self._beside(onnx)
             except ChildDied as death:
-                digest = hashlib.sha256(onnx).hexdigest()[:10]
-                self.deaths.record(death, key or f"ONNX file {digest}")
-                return math.inf
+                self.deaths.record(death, key)
+        return math.inf
 
     def _beside(self, onnx: bytes) -> float:
         threads, runtime = self.profile.device["threads"], self.profile.runtime

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from medsearch.core.children import ChildDied
 from medsearch.measure.calibrate import UNSEEN_SPREAD, Accuracy, calibrate, calibrate_file
 from medsearch.measure.cost import Correction
 from medsearch.search.anchors import anchors, middle
@@ -64,7 +63,7 @@ def _inference_correction(job: Job) -> Correction:
     pairs = [
         (job.fitting.inference_sum(genotype), peak)
         for genotype, peak in zip(genotypes, peaks, strict=True)
-        if not isinstance(peak, ChildDied)
+        if not isinstance(peak, Exception)
     ]
     if not pairs:
         return Correction(spread=UNSEEN_SPREAD)

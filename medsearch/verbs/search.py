@@ -95,6 +95,12 @@ def _measure_machine(job: Job) -> None:
                 job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
     try:
         tried = (*samples(job), job.setting.space.first())
+        if all(job.fitting(genotype).impossible for genotype in tried):
+            last = f"; the last one: {job.deaths.of_run[-1]}" if job.deaths.of_run else ""
+            problem = f"none of {len(tried)} networks of '{job.setting.space.name}' can be trained and run here{last}."
+            raise RunError(
+                str(job.run.folder), problem, "medsearch doctor --operators says what this machine cannot do."
+            )
         if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
             job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
     except BudgetError:

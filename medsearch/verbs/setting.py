@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from medsearch.backbones import Interface, Network, check
-from medsearch.core.children import HERE, ChildDied, Helper
+from medsearch.core.children import HERE, Helper
 from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError
 from medsearch.core.library import find
@@ -98,10 +98,10 @@ class Setting:
         Endless where a process of ``helper`` died of it.
         """
         files = helper.each(self.file, genotypes, doing="exporting a network")
-        latencies = milliseconds([b"" if isinstance(file, ChildDied) else file for file in files])
+        latencies = milliseconds([b"" if isinstance(file, Exception) else file for file in files])
         peaks = helper.each(self.step_memory, genotypes, doing="measuring a training step")
         return [
-            Measured(memory=math.inf if isinstance(peak, ChildDied) else peak, latency=spent)
+            Measured(memory=math.inf if isinstance(peak, Exception) else peak, latency=spent)
             for peak, spent in zip(peaks, latencies, strict=True)
         ]
 

@@ -38,7 +38,7 @@ class Death:
     def __str__(self) -> str:
         precision = f" in {self.precision}" if self.precision else ""
         at = f", at {self.place}" if self.place else ""
-        return f"{self.doing}: {self.what}{precision} ended its process with {self.how}{at}"
+        return f"{self.doing}: {self.what}{precision} ended its process: {self.how}{at}"
 
 
 class Deaths:

@@ -184,7 +184,10 @@ class Search:
         return self.excess(genotype) <= 0
 
     def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
-        seen = {trial.genotype for trial in history if trial.facts.get("reason") != INTERRUPTED}
+        history = [
+            trial for trial in history if trial.facts.get("reason") != INTERRUPTED
+        ]  # as if it had not been killed
+        seen = {trial.genotype for trial in history}
         while queue:
             left = queue.pop(0)
             if left not in seen and self._fits(left):

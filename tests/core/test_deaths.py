@@ -15,7 +15,7 @@ def test_a_fault_is_remembered_for_every_run_of_the_machine_and_a_kill_for_its_o
     run, cache = tmp_path / "run" / "deaths.jsonl", tmp_path / "cache" / "deaths.jsonl"
     deaths = Deaths("one", run=run, cache=cache)
     said = str(deaths.record(FAULT, "aten::mm", precision="bf16"))
-    assert said == "memory probe: aten::mm in bf16 ended its process with SIGFPE, at linear.py:134 in forward"
+    assert said == "memory probe: aten::mm in bf16 ended its process: SIGFPE, at linear.py:134 in forward"
     deaths.record(KILL, "network ab", precision="bf16")
 
     again = Deaths("one", run=run, cache=cache)

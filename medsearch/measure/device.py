@@ -88,10 +88,16 @@ class Profile:
         self.accuracy: dict[str, Any] = {}
         if self.path.exists():
             self._read(read_json(self.path), asked=file is not None)
-        self._saved = self._data()
+        self._saved: dict[str, Any] = self._data()
+
+    def move(self, file: Path) -> None:
+        """Live in ``file`` from now on; what it has of this device already is taken over."""
+        self.path, self._saved = file, {}
+        if file.exists():
+            self._read(read_json(file), asked=False)
 
     def save(self) -> None:
-        """Write what has been timed since the last time."""
+        """Write what has been timed since the last time; WriteError where that cannot be."""
         if (data := self._data()) != self._saved:
             write_json(self.path, data)
             self._saved = data

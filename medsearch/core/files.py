@@ -44,10 +44,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def unwritable(path: str | Path, problem: OSError) -> WriteError:
     """What to say of a file that cannot be written."""
-    if problem.errno in _NO_ROOM:
-        remedy = "Free some space there, and run the same command again."
-    else:
-        remedy = "Make it writable, or choose another place."
+    remedy = "Free some space there." if problem.errno in _NO_ROOM else "Make it writable, or choose another place."
     reason = problem.strerror or problem
     if isinstance(problem, FileExistsError):  # of mkdir, which means the folder
         reason = f"{problem.filename} is not a folder"
@@ -71,17 +68,23 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_text(path: str | Path, *, error: type[MedsearchError] = RunError) -> str:
+    """The text in ``path``; a missing, unreadable or damaged file raises ``error``."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as problem:
+        raise error(str(path), f"cannot be read: {problem.strerror}.") from problem
+    except UnicodeDecodeError as problem:
+        raise error(str(path), f"is not UTF-8 text: {problem.reason} at byte {problem.start}.") from problem
+
+
 def read_json(path: str | Path, *, error: type[MedsearchError] = RunError) -> Any:
     """The value in ``path``; a missing, unreadable or damaged file raises ``error`` and says where it is damaged."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise error(str(path), f"cannot be read: {problem.strerror}.") from problem
+        return json.loads(read_text(path, error=error))
     except json.JSONDecodeError as problem:
         place = f"line {problem.lineno}, column {problem.colno}"
         raise error(str(path), f"is not valid JSON at {place}: {problem.msg}.") from problem
-    except UnicodeDecodeError as problem:
-        raise error(str(path), f"is not UTF-8 text: {problem.reason} at byte {problem.start}.") from problem
 
 
 def read_rows(path: Path | None) -> list[dict[str, Any]]:

@@ -127,10 +127,8 @@ class Store:
             reason = _of_sqlite(problem)
             if reason is None:
                 raise
-            remedy = "Free some space there" if "full" in str(reason) else "Make the file and its folder writable"
-            raise WriteError(
-                self._file, f"cannot be written: {reason}.", f"{remedy}, and run the same command again."
-            ) from problem
+            remedy = "Free some space there." if "full" in str(reason) else "Make the file and its folder writable."
+            raise WriteError(self._file, f"cannot be written: {reason}.", remedy) from problem
 
     def _read(self, trial: FrozenTrial) -> Trial:
         """The trial in our own terms; one that has ended is read once, because it does not change any more."""

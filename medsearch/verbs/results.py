@@ -67,7 +67,7 @@ def collect(
         "prediction": state.get("accuracy", {}),
         "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
-        "remarks": [],
+        "remarks": _remarks(state),
         "commands": [
             job.command,
             f"medsearch report {job.run.folder}",
@@ -77,6 +77,13 @@ def collect(
             ),
         ],
     }
+
+
+def _remarks(state: dict[str, Any]) -> list[str]:
+    """What a reader of the scores has to know."""
+    reads = int(state.get("test_reads", 0))
+    more = "the run went on after it had been read, so its scores may have had a say in that"
+    return [f"the test split was read {reads} times: {more}"] if reads > 1 else []
 
 
 def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError
+from medsearch.core.errors import BudgetError, MedsearchError, RefusedError, RunError, WriteError
 from medsearch.measure.budget import Budget, Costs, show
 from medsearch.measure.calibrate import Accuracy
 from medsearch.measure.cost import Conditions, CostModel
@@ -30,7 +30,7 @@ from medsearch.train.probe import faster_precision, step_seconds
 from medsearch.train.workers import Remote, default_workers, pool
 from medsearch.verbs.calibration import calibrate_job, exported, middle, samples, take_over
 from medsearch.verbs.compress import compress_file
-from medsearch.verbs.deliver import Delivered, deliver, save, saved
+from medsearch.verbs.deliver import Delivered, deliver, epochs_saved, save
 from medsearch.verbs.fitting import Fitting
 from medsearch.verbs.measured import changing_memory, measure
 from medsearch.verbs.results import collect
@@ -88,11 +88,29 @@ class Job:
         start = time.monotonic()
         try:
             yield
-        finally:
-            seconds = self.run.state().get("phases", {})
-            key = name.split()[0]
-            seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
-            self.run.note(phases=seconds, seconds=self.clock.spent)
+        except BaseException:
+            with suppress(WriteError):  # what ended the phase is what has to be said
+                self._note(name, start)
+            raise
+        self._note(name, start)
+
+    def _note(self, name: str, start: float) -> None:
+        seconds = self.run.state().get("phases", {})
+        key = name.split()[0]
+        seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
+        self.run.note(phases=seconds, seconds=self.clock.spent)
+
+    def keep_timings(self) -> None:
+        """Save what was timed: in the cache, or in the run where the cache cannot be written, which is said once."""
+        profile = self.cost.profile
+        try:
+            profile.save()
+        except WriteError as problem:
+            if profile.path == self.run.profile:
+                raise
+            profile.move(self.run.profile)
+            self.view.note(f"{problem.where}: {problem.problem}  Timings are kept in {profile.path} instead.")
+            profile.save()
 
 
 def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict[str, Any]:
@@ -108,13 +126,15 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         BudgetError: if nothing fits; before anything is trained, and a new run is removed.
         RunError: if no trial ended well.
         RefusedError: if no trained network kept the budgets when it was measured.
+        WriteError: if a file of the run cannot be written; what was finished is kept, and the run can be resumed.
     """
     if settings.seconds is None and settings.trials is None:
         settings = replace(settings, seconds=DEFAULT_SECONDS)
-    clock = Clock(settings.seconds, run.state().get("seconds", 0.0), time.monotonic())
+    clock = Clock(settings.seconds, run.seconds, time.monotonic())
     title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
-    resume = f"medsearch search --resume {run.folder}"
-    with LiveSearch(title, seconds=settings.seconds, resume=resume) as view:
+    resume = run.resume_command
+    with LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=resume) as view:
+        _show_earlier(run, setting, view)
         job = _job(run, settings, command, setting, view, clock)
         _measure_machine(job)
         trials = _search(job)
@@ -136,6 +156,8 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
 
 def _job(run: Run, settings: Settings, command: str, setting: Setting, view: LiveSearch, clock: Clock) -> Job:
     profile = open_profile(settings)
+    if run.profile.exists():
+        profile.move(run.profile)
     if settings.precision is None:
         precision = run.state().get("precision")
         if precision is None:
@@ -198,10 +220,10 @@ def _measure_machine(job: Job) -> None:
         if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
             job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
     except BudgetError:
+        job.keep_timings()
         job.run.discard()
         raise
-    finally:
-        job.cost.profile.save()
+    job.keep_timings()
 
 
 def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
@@ -259,7 +281,7 @@ def _search(job: Job) -> list[Trial]:
             job.view.trial(trial_row(trial, best, epochs))
             job.view.front([trial_row(one, best, epochs) for one in leading])
             job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent)
-    job.cost.profile.save()
+    job.keep_timings()
     return store.trials()
 
 
@@ -338,18 +360,31 @@ def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
     }
 
 
+def _show_earlier(run: Run, setting: Setting, view: LiveSearch) -> None:
+    """Begin the view with the trials that earlier starts have ended."""
+    if not run.has_trials:
+        return
+    trials = Store(run.storage, setting.space).trials()
+    ended = [one for one in trials if one.state != "running" and one.facts.get("reason") != INTERRUPTED]
+    leading, epochs = front(ended), int(run.state().get("epochs_search", 0))
+    best = {one.number for one in leading}
+    view.begin_with(
+        [trial_row(one, best, epochs) for one in ended], front=[trial_row(one, best, epochs) for one in leading]
+    )
+
+
 def _train(job: Job, finalists: Sequence[Genotype]) -> list[Genotype]:
     """Train the finalists fully, as many at once as there are workers, and save each as it ends; returns those on disk.
 
-    What an earlier start saved is not trained again, and the others train for as long as was planned then.
+    What an earlier start saved is trained again only where more epochs are planned since, and stays until that ends.
     """
-    todo = [genotype for genotype in finalists if not saved(job, genotype)]
+    planned = job.run.state().get("epochs", {})
+    if any(genotype.id not in planned for genotype in finalists):  # new, extended, or others are the best since
+        planned = _epochs_full(job, finalists)
+        job.run.note(epochs=planned)
+    todo = [genotype for genotype in finalists if epochs_saved(job, genotype) < planned[genotype.id]]
     if todo:
         with job.phase("training the finalists"):
-            planned = job.run.state().get("epochs", {})
-            if any(genotype.id not in planned for genotype in todo):  # new, or more trials since have found others
-                planned = _epochs_full(job, finalists)
-                job.run.note(epochs=planned)
             with pool(job.setting.data, workers=job.workers) as executor:
                 futures = {
                     executor.submit(_full_training(job, genotype, planned[genotype.id]), genotype): genotype
@@ -361,7 +396,7 @@ def _train(job: Job, finalists: Sequence[Genotype]) -> list[Genotype]:
                     except TrainingError as problem:
                         job.view.note(f"{futures[future].id}: {problem}")
                     job.view.progress(done, len(futures), "networks trained")
-    return [genotype for genotype in finalists if saved(job, genotype)]
+    return [genotype for genotype in finalists if epochs_saved(job, genotype)]
 
 
 def _short_training(job: Job, genotype: Genotype, epochs: int) -> Remote:
@@ -404,11 +439,14 @@ def _deliver(job: Job, finalists: Sequence[Genotype]) -> tuple[list[Delivered], 
     delivered: list[Delivered] = []
     refused: list[dict[str, str]] = []
     with job.phase("delivering"):
+        job.run.note(test_reads=job.run.state().get("test_reads", 0) + 1)
         test = job.setting.data.open_test()
         for genotype in finalists:
             job.view.note(f"exporting and measuring {genotype.id}")
             try:
                 network = deliver(job, genotype, test)
+            except WriteError:
+                raise
             except MedsearchError as problem:
                 refused.append({"id": genotype.id, "reason": str(problem)})
                 continue

@@ -116,7 +116,7 @@ def test_a_full_disk_is_named_and_the_search_goes_on_when_there_is_room(
     with pytest.raises(WriteError, match=r"study.db: cannot be written: database or disk is full") as refusal:
         for _ in range(100):  # pages of the file that are not full yet take a few
             store.begin(second, {"what": "x" * 5000}, {})
-    assert refusal.value.remedy == "Free some space there, and run the same command again."
+    assert refusal.value.remedy == "Free some space there."
     (disk / "filler").unlink()
     again = Store(url, space)
     again.recover()

@@ -1,7 +1,7 @@
 """The command line: verbs to functions.  It parses, prints and decides exit codes, nothing else.
 
 Exit codes: 0 done, 2 wrong input (one message, no traceback), 3 refused (a result did not pass its own checks),
-130 interrupted.
+130 interrupted, by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medsearch import __version__
-from medsearch.core.errors import MedsearchError, RefusedError, UsageError
+from medsearch.core.errors import MedsearchError, RefusedError, UsageError, WriteError
 
 UNITS = "GB = 10^9 bytes, GiB = 2^30 bytes; times like 20ms, 0.02s, 10m; counts like 5M, 300k"
 
@@ -36,8 +39,26 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code."""
+    """Run one verb; returns the exit code.  SIGTERM ends it as Ctrl-C does."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with _interrupted_by(signal.SIGTERM):
+        return _run(arguments)
+
+
+@contextmanager
+def _interrupted_by(number: signal.Signals) -> Iterator[None]:
+    """A signal that is not ignored raises KeyboardInterrupt while the block runs; not in a thread, which gets none."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before or signal.SIG_DFL)
+
+
+def _run(arguments: list[str]) -> int:
     # torch's profiler otherwise writes a line whenever memory is measured
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
@@ -51,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MedsearchError as problem:
         print(f"medsearch: {problem}", file=sys.stderr)
         return 3 if isinstance(problem, RefusedError) else 2
-    except KeyboardInterrupt:
-        print("medsearch: interrupted; what was finished is kept.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(
+            "\n  ".join(["medsearch: interrupted; what was finished is kept.", *map(str, stop.args)]), file=sys.stderr
+        )
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -123,8 +146,14 @@ def _add_search(verbs: Any) -> None:
         help="train each network so that a step keeps --budget-mem: the batch in pieces whose gradients add up, in 16 "
         "bits unless --precision is given, blocks run again in the backward pass",
     )
-    verb.add_argument("--time", metavar="10m", help="time for everything (default 15m, unless --trials is given)")
-    verb.add_argument("--trials", type=int, metavar="N", help="number of trials")
+    verb.add_argument(
+        "--time",
+        metavar="10m",
+        help="time for everything (default 15m, unless --trials is given); with --resume that of all starts together",
+    )
+    verb.add_argument(
+        "--trials", type=int, metavar="N", help="number of trials; with --resume that of all starts together"
+    )
     verb.add_argument("--finalists", type=int, metavar="N", help="networks trained fully (default 3)")
     verb.add_argument("--strategy", help="tpe (default), nsga2, evolution or random")
     verb.add_argument("--epochs-search", type=int, metavar="N", help="epochs of a trial (default: by the time)")
@@ -140,7 +169,12 @@ def _add_search(verbs: Any) -> None:
     verb.add_argument("--seed", type=int, metavar="N", help="of everything random (default 0)")
     verb.add_argument("--compress", action="store_true", default=None, help="compress the best network at the end")
     verb.add_argument("-o", "--out", metavar="RUN", help="folder of the run (default: runs/<data>-<date>)")
-    verb.add_argument("--resume", metavar="RUN", help="go on with an interrupted search")
+    verb.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with an interrupted search, or extend a finished one by a larger --time or --trials; --data and "
+        "--space say where the same data and space are now",
+    )
     verb.add_argument("--json", action="store_true", help="print the results as JSON")
     verb.set_defaults(verb=_search)
 
@@ -245,21 +279,17 @@ def _add_doctor(verbs: Any) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from medsearch.run import Run
-    from medsearch.verbs.options import run_folder, settings_of, with_more
-
-    if options.resume:
-        run, settings, command = Run.resume(Path(options.resume))
-        settings = with_more(settings, options)
-    else:
-        settings, command = settings_of(options), options.command
+    from medsearch.verbs.begin import begin, go_on
     from medsearch.verbs.search import search
-    from medsearch.verbs.setting import prepare
 
-    setting = prepare(settings)
-    if not options.resume:
-        run = Run.create(run_folder(options.out, settings), settings, command)
-    results = search(run, settings, command, setting)
+    with go_on(options) if options.resume else begin(options) as (run, setting):
+        try:
+            results = search(run, run.settings, run.command, setting)
+        except WriteError as problem:
+            remedy = f"{problem.remedy} Then go on with: {run.resume_command}"
+            raise WriteError(problem.where, problem.problem, remedy) from problem
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Go on with: {run.resume_command}") from None
     if options.json:
         print(json.dumps(results))
         return

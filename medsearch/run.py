@@ -2,24 +2,32 @@
 
 ::
 
-    settings.json   what was asked, every choice made
+    settings.json   what was asked, every choice made, fingerprints of the data and the space
+    space.yaml      the space as it was when the run began
     state.json      seconds spent, tally, what was calibrated: written after every step
     study.db        the trials (an Optuna study, SQLite)
     models/<id>/    one delivered network each: model.pt, model.onnx, backbone.py, backbone.pt, budget.json
+    deaths.jsonl    what ended child processes, a line each
+    profile.json    timings of this device, only where the cache could not take them
     results.json    everything that was found, for programs; written last
     report.md       the same for people, with front.png and front.svg
+    .lock           held by the process that works on the run; .holder.json says which that is
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medsearch.core.errors import RunError
+from medsearch.core.errors import RunError, WriteError
 from medsearch.core.files import read_json, write_json, write_text
+from medsearch.core.lock import HOLDER, LOCK, release_for_good
 from medsearch.measure.runtime import DEFAULT
 
 
@@ -75,55 +83,122 @@ class Settings:
     profile: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a run works on, so that a later start notices when it is something else.
+
+    Args:
+        data: see :meth:`~medsearch.data.Dataset.fingerprint`.
+        space: see :meth:`~medsearch.spaces.Space.fingerprint`.
+    """
+
+    data: Mapping[str, Any]
+    space: str
+
+
 class Run:
     """One run directory.
 
     Args:
         folder: where it lies.
+        settings: what was asked.
+        command: that began it.
+        inputs: what it works on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, settings: Settings, command: str, inputs: Inputs) -> None:
+        self.folder, self.settings, self.command, self.inputs = folder, settings, command, inputs
 
     @classmethod
-    def create(cls, folder: Path, settings: Settings, command: str) -> Run:
-        """Start a new run in ``folder``, which has to be empty or not there yet."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            remedy = f"Continue it with: medsearch search --resume {folder} - or choose another folder with -o."
-            raise RunError(str(folder), "is there already and not empty.", remedy)
+    def create(cls, folder: Path, settings: Settings, command: str, inputs: Inputs, *, space: str) -> Run:
+        """Start a new run in ``folder``, which has to be empty or not there yet; ``space`` is the text of its YAML.
+
+        Raises:
+            RunError: if anything is in the folder.
+            WriteError: if it cannot be written; then nothing is left of it.
+        """
+        cls.check_empty(folder)
+        run = cls(folder, settings, command, inputs)
         try:
-            write_json(folder / "settings.json", {"command": command, **asdict(settings)})
-        except OSError as problem:
-            raise RunError(
-                str(folder), f"cannot be written: {problem.strerror}.", "Choose another with -o."
-            ) from problem
-        return cls(folder)
+            write_text(run.space, space)
+            run.keep(settings)  # last: from here on it is a run
+        except WriteError:
+            run.discard()
+            raise
+        return run
+
+    @staticmethod
+    def check_empty(folder: Path) -> None:
+        """RunError if a new run has no place in ``folder``."""
+        if not folder.exists():
+            return
+        if not folder.is_dir() or any(path.name not in (LOCK, HOLDER) for path in folder.iterdir()):
+            remedy = f"Continue it with: {resume_command(folder)} - or choose another folder with -o."
+            raise RunError(str(folder), "is there already and not empty.", remedy)
 
     @classmethod
-    def resume(cls, folder: Path) -> tuple[Run, Settings, str]:
-        """Open a run that was interrupted, with its settings and the command that began it."""
-        if not (folder / "settings.json").is_file():
-            raise RunError(str(folder), "is not the folder of a search.", "Give the folder that -o named.")
-        if (folder / "results.json").exists():
-            raise RunError(str(folder), "this search is finished.", f"Read {folder / 'report.md'}.")
+    def resume(cls, folder: Path) -> Run:
+        """Open a run that was begun before."""
+        cls.check_begun(folder)
         data = read_json(folder / "settings.json")
         known = {field.name for field in fields(Settings)}
-        if not isinstance(data, dict) or set(data) != known | {"command"}:
+        asked = isinstance(data, dict) and set(data) == known | {"command", "inputs"}
+        if not asked or set(data["inputs"]) != {"data", "space"}:
             raise RunError(str(folder / "settings.json"), "does not hold the settings of a search of this version.")
-        command = str(data.pop("command"))
-        return cls(folder), Settings(**data), command
+        command, inputs = str(data.pop("command")), Inputs(**data.pop("inputs"))
+        return cls(folder, Settings(**data), command, inputs)
+
+    @staticmethod
+    def check_begun(folder: Path) -> None:
+        """RunError if there is no run in ``folder``."""
+        if not (folder / "settings.json").is_file():
+            raise RunError(str(folder), "is not the folder of a search.", "Give the folder that -o named.")
+
+    def keep(self, settings: Settings) -> None:
+        """Remember these settings from now on."""
+        self.settings = settings
+        asked = {"command": self.command, "inputs": asdict(self.inputs), **asdict(settings)}
+        write_json(self.folder / "settings.json", asked)
 
     def discard(self) -> None:
         """Remove the folder of a run that ended before its first trial; one with trials stays."""
-        if not (self.folder / "study.db").exists():
-            for name in ("settings.json", "state.json"):
-                (self.folder / name).unlink(missing_ok=True)
+        if not self.folder.is_dir() or self.has_trials:
+            return
+        for name in ("settings.json", "state.json", "space.yaml", "profile.json", "deaths.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        release_for_good(self.folder)
+        with suppress(OSError):  # somebody else has put something there
             self.folder.rmdir()
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        return resume_command(self.folder)
+
+    @property
+    def space(self) -> Path:
+        """The space as it was when the run began."""
+        return self.folder / "space.yaml"
+
+    @property
+    def profile(self) -> Path:
+        """Timings of this device that the cache could not take."""
+        return self.folder / "profile.json"
+
+    @property
+    def deaths(self) -> Path:
+        """What ended child processes of this run."""
+        return self.folder / "deaths.jsonl"
 
     @property
     def storage(self) -> str:
         """Where the trials are kept, as an Optuna storage URL."""
         return f"sqlite:///{self.folder / 'study.db'}"
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether the search has begun."""
+        return (self.folder / "study.db").exists()
 
     def state(self) -> dict[str, Any]:
         """What :meth:`note` kept; empty for a new run."""
@@ -139,5 +214,38 @@ class Run:
         return self.folder / "models" / genotype_id
 
     def finish(self, results: Mapping[str, Any]) -> None:
-        """Write the results, in the order they have in the report; the run can no longer be resumed."""
-        write_text(self.folder / "results.json", json.dumps(dict(results), indent=2, allow_nan=False) + "\n")
+        """Write the results, in the order they have in the report; the run is finished until it is extended."""
+        write_text(self._results, json.dumps(dict(results), indent=2, allow_nan=False) + "\n")
+
+    @property
+    def _results(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are results, and no extension has begun since."""
+        return self._results.exists() and self.state().get("superseded") != self._digest()
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self._results.read_bytes()).hexdigest()
+
+    def begin_again(self, settings: Settings) -> None:
+        """Go on by other limits: time is shared out anew, and results that are there last until new ones come."""
+        self.keep(settings)
+        superseded = {"superseded": self._digest()} if self.finished else {}
+        self.note(search_end=None, epochs={}, **superseded)
+
+    @property
+    def seconds(self) -> float:
+        """That all starts together have taken."""
+        return float(self.state().get("seconds", 0.0))
+
+    def trials_in_results(self) -> int:
+        """How many trials of a finished run ended well."""
+        trials = read_json(self._results).get("trials") or []
+        return sum(trial["state"] in ("complete", "stopped") for trial in trials)
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with the run in ``folder``."""
+    return f"medsearch search --resume {shlex.quote(str(folder))}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,32 @@ def seed() -> None:
         numpy.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of one mebibyte, which can be filled up."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        pytest.skip(f"a small file system cannot be mounted here: {getattr(problem, 'stderr', problem)}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def fill(disk: Path) -> Callable[[], None]:
+    """``fill()``: not a byte more has room on ``disk``; removing ``disk / "filler"`` gives it back."""
+
+    def to_the_brim() -> None:
+        with (disk / "filler").open("ab", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                return
+
+    return to_the_brim

@@ -29,6 +29,7 @@ OWNERS = {
     "numpy": set(ORDER),
     "scipy": OUTSIDE_SPACES,
     "yaml": {"core"},
+    "filelock": {"core"},
     "optuna": {"search"},
     "onnx": {"export", "measure", "compress"},
     "onnxruntime": {"export", "measure", "compress"},

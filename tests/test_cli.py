@@ -22,7 +22,8 @@ import pytest
 
 from medsearch.cli import _parser, main
 from medsearch.core.errors import RefusedError
-from medsearch.run import Run, Settings
+from medsearch.core.lock import hold
+from medsearch.run import Inputs, Run, Settings
 from medsearch.verbs.options import settings_of
 
 ROOT = Path(__file__).parents[1]
@@ -158,8 +159,8 @@ def test_a_wrong_file_is_refused_with_the_place(fails: Fails, verb: str, text: s
     ("size", "changes", "options", "words"),
     [
         ((16, 16), {}, ["--task", "segmentation"], "has no train_masks"),
-        ((8, 8, 8), {}, ["--space", "hybrid2d-tiny"], "'hybrid2d-tiny' is for 2D images, mine.npz has 3D ones"),
-        ((16, 16), {}, ["--space", "hybrid3d-tiny"], "'hybrid3d-tiny' is for 3D images, mine.npz has 2D ones"),
+        ((8, 8, 8), {}, ["--space", "hybrid2d-tiny"], "mine.npz has 3D ones"),
+        ((16, 16), {}, ["--space", "hybrid3d-tiny"], "'hybrid3d-tiny' is for 3D images"),
         ((16, 16), {"train_labels": np.zeros(12, int)}, [], "class 'class 1' (label 1) is empty in train"),
         ((16, 16), {"val_images": np.zeros((4, 12, 12), np.uint8)}, [], "images are 1 x 16 x 16"),
         ((16, 16), {"train_labels": np.arange(11) % 2}, [], "12 images, but 11 targets"),
@@ -204,21 +205,53 @@ def test_a_folder_that_is_in_use_is_left_alone(fails: Fails) -> None:
     assert "cannot be written" in fails("search", "--data", data, "--space", space, "-o", "mine.npz/run")
 
 
-def test_only_an_interrupted_search_is_resumed(fails: Fails) -> None:
+def begun(**settings: Any) -> Run:
+    return Run.create(Path("run"), Settings(**settings), "medsearch search", Inputs(data={}, space=""), space="")
+
+
+def test_what_trials_depend_on_cannot_change(fails: Fails) -> None:
     assert "is not the folder of a search" in fails("search", "--resume", "nowhere")
-    run = Run.create(Path("run"), Settings(trials=3, seed=1), "medsearch search")
+    begun(trials=3, seed=1)
+    with hold(Path("run")):
+        pass
     message = fails("search", "--resume", "run", "--seed", "2")
     assert "the run was begun with seed = 1, now 2 is asked for" in message
     message = fails("search", "--resume", "run", "--budget-file", "5MB")
     assert "the run was begun with file_bytes = None, now 5000000 is asked for" in message
     assert "begun with fit_batch = False, now True" in fails("search", "--resume", "run", "--fit-batch")
-    run.finish({"delivered": []})
-    assert "this search is finished" in fails("search", "--resume", "run")
+
+
+def test_limits_that_are_used_up_are_refused_with_the_numbers(fails: Fails) -> None:
+    run = begun(seconds=600.0)
+    run.note(seconds=843.0)
+    with hold(Path("run")):
+        pass
+    message = fails("search", "--resume", "run", "--time", "14m")
+    assert "--time: is the time of all starts together: 14 min 03 s are used, 14 min 00 s given." in message
+    assert "Give more than what is used: medsearch search --resume run --time 29m" in message
+    run.finish({"delivered": [], "trials": [{"state": "complete"}] * 5 + [{"state": "failed"}]})
+    message = fails("search", "--resume", "run")
+    assert "this search is finished.\n  Read run/report.md - or extend it" in message
+    assert "medsearch search --resume run --time 29m" in message
+    message = fails("search", "--resume", "run", "--trials", "5")
+    assert "--trials: is the number of all starts together: 5 are done, 5 given." in message
+    assert "medsearch search --resume run --trials 10" in message
+    assert "14 min 00 s given" in fails("search", "--resume", "run", "--trials", "50", "--time", "14m")
+
+
+def test_a_run_that_another_process_works_on_is_refused_at_once(fails: Fails) -> None:
+    begun()
+    with hold(Path("run")):
+        for arguments in (["--resume", "run"], ["-o", "run", "--data", "mine.npz"]):
+            assert "medsearch: run: " in fails("search", *arguments)
+        message = fails("search", "--resume", "run")
+    assert f"process {os.getpid()} on " in message
+    assert f"Wait until it ends, or stop it: kill {os.getpid()}" in message
 
 
 def test_a_search_that_is_not_finished_has_no_report(fails: Fails) -> None:
     assert "there are no results here.\n  Give the folder" in fails("report", "nowhere")
-    Run.create(Path("run"), Settings(), "medsearch search")
+    begun()
     assert "Finish it with: medsearch search --resume run" in fails("report", "run")
 
 
@@ -272,7 +305,7 @@ def test_a_result_that_cannot_be_written_is_one_message(fails: Fails) -> None:
     facts: dict[str, Any] = {"size": (16, 16), "classes": ("one", "other"), "scores": {}, "provenance": {}}
     save_model("model.pt", genotype=genotype, interface=interface, model=build(genotype, interface), **facts)
     write_text("mine.txt", "mine")
-    assert "mine.txt: " in fails("export", "model.pt", "-o", "mine.txt/model.onnx")
+    assert "mine.txt is not a folder" in fails("export", "model.pt", "-o", "mine.txt/model.onnx")
     assert "expected backbone.py or a name ending in .onnx" in fails("export", "model.pt", "-o", "mine.txt")
 
 
@@ -389,6 +422,28 @@ def test_a_refused_result_and_an_interruption_have_exit_codes_of_their_own(
     assert "interrupted" in fails("spaces", "list", code=130)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_any_verb_with_one_message(folder: Path, number: signal.Signals) -> None:
+    """The verb waits in a plugin, as it would in any other work."""
+    write_text("waiting.py", "import sys, time\nprint('ready', flush=True)\ntime.sleep(600)\n")
+    verb = _start("--plugin", "waiting", "spaces", "list")
+    assert verb.stdout and verb.stdout.readline() == "ready\n"
+    verb.send_signal(number)
+    assert verb.communicate()[1] == "medsearch: interrupted; what was finished is kept.\n"
+    assert verb.returncode == 130
+
+
+def test_a_signal_that_is_ignored_stays_ignored_and_its_handler_comes_back(folder: Path) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert main(["spaces", "count", write_text("tiny.yaml", TINY)]) == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert main(["spaces", "count", "tiny.yaml"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_help_comes_at_once_and_without_torch() -> None:
     """Processor time of the whole process, the best of three."""
     spent = []
@@ -464,6 +519,7 @@ def test_a_search_is_interrupted_killed_resumed_and_delivers(folder: Path) -> No
     out, err = search.communicate()
     assert search.returncode == 130
     assert "medsearch: interrupted" in err
+    assert f"Go on with: medsearch search --resume {run}" in err
     assert f"medsearch search --resume {run}" in out
     assert "Traceback" not in out + err
 

@@ -3,37 +3,71 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from medsearch.core.errors import RunError
-from medsearch.run import Run, Settings
+from medsearch.core.errors import RunError, WriteError
+from medsearch.core.lock import hold
+from medsearch.run import Inputs, Run, Settings
 
 SETTINGS = Settings(
     data="mine.npz", memory_bytes=10**9, latency_ms=20.0, file_bytes=5, fit_batch=True, trials=7, seed=3, compress=True
 )
 
 
+INPUTS = Inputs(data={"sha256": "0123", "images": {"train": 3}}, space="4567")
+
+
+def create(folder: Path, settings: Settings = SETTINGS) -> Run:
+    return Run.create(folder, settings, "medsearch search --trials 7", INPUTS, space="name: tiny  # mine\n")
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", SETTINGS, "medsearch search --trials 7")
+    return create(tmp_path / "run")
 
 
 def test_a_run_is_resumed_with_what_was_asked(run: Run) -> None:
-    again, settings, command = Run.resume(run.folder)
-    assert (again.folder, settings, command) == (run.folder, SETTINGS, "medsearch search --trials 7")
+    again = Run.resume(run.folder)
+    assert (again.folder, again.settings, again.inputs) == (run.folder, SETTINGS, INPUTS)
+    assert again.command == "medsearch search --trials 7"
+    assert run.space.read_text() == "name: tiny  # mine\n"
+    again.keep(replace(SETTINGS, trials=9))
+    assert Run.resume(run.folder).settings == replace(SETTINGS, trials=9)
 
 
-def test_an_empty_folder_will_do(tmp_path: Path) -> None:
+def test_an_empty_folder_will_do_and_so_will_one_that_is_only_held(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert Run.create(tmp_path / "empty", Settings(), "x").state() == {}
+    assert create(tmp_path / "empty").state() == {}
+    with hold(tmp_path / "held"):
+        assert create(tmp_path / "held").state() == {}
+
+
+def test_a_new_run_that_has_no_room_leaves_nothing(disk: Path, fill: Callable[[], None]) -> None:
+    fill()
+    with pytest.raises(WriteError, match=r"run/space.yaml: cannot be written: No space left on device"):
+        create(disk / "run")
+    assert [path.name for path in disk.iterdir()] == ["filler"]
+
+
+def test_notes_that_have_no_room_are_named_and_the_old_ones_stay(disk: Path, fill: Callable[[], None]) -> None:
+    run = create(disk / "run")
+    run.note(seconds=1.0)
+    fill()
+    for write in (lambda: run.note(tally="x" * 9000), lambda: run.finish({"delivered": ["x" * 9000]})):
+        with pytest.raises(WriteError, match=r"run/(state|results).json: cannot be written: No space left on device"):
+            write()
+    (disk / "filler").unlink()
+    assert (Run.resume(run.folder).state(), run.finished) == ({"seconds": 1.0}, False)
 
 
 def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(RunError, match="is there already and not empty") as refusal:
-        Run.create(tmp_path, Settings(), "x")
+        create(tmp_path)
     assert f"--resume {tmp_path}" in refusal.value.remedy
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -41,9 +75,9 @@ def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(RunError, match="is there already"):
-        Run.create(tmp_path / "mine.txt", Settings(), "x")
-    with pytest.raises(RunError, match="cannot be written: Not a directory"):
-        Run.create(tmp_path / "mine.txt" / "run", Settings(), "x")
+        create(tmp_path / "mine.txt")
+    with pytest.raises(WriteError, match="cannot be written: Not a directory"):
+        create(tmp_path / "mine.txt" / "run")
 
 
 def test_only_a_run_is_resumed(tmp_path: Path) -> None:
@@ -60,16 +94,28 @@ def test_results_are_read_as_they_were_found(run: Run) -> None:
     assert [list(read), list(read["metrics"])] == [["metrics", "delivered"], ["dice", "accuracy"]]
 
 
-def test_a_finished_run_is_not_resumed(run: Run) -> None:
-    run.finish({"delivered": []})
-    with pytest.raises(RunError, match=r"this search is finished.\n  Read .*report\.md"):
-        Run.resume(run.folder)
+def test_a_run_is_finished_from_its_results_on_until_it_is_extended_and_then_from_the_next_ones_on(run: Run) -> None:
+    run.note(epochs={"abc": 3}, search_end=60.0, seconds=90.0)
+    assert not run.finished
+    run.finish({"created": "first", "trials": [{"state": state} for state in ("complete", "stopped", "failed")]})
+    assert Run.resume(run.folder).finished
+    assert run.trials_in_results() == 2
+    run.begin_again(replace(SETTINGS, seconds=600.0))
+    again = Run.resume(run.folder)
+    assert (again.finished, again.settings.seconds) == (False, 600.0)
+    assert again.state().items() >= {"epochs": {}, "search_end": None, "seconds": 90.0}.items()
+    assert json.loads((run.folder / "results.json").read_text())["created"] == "first"
+    again.begin_again(replace(SETTINGS, seconds=900.0))
+    assert not again.finished
+    again.finish({"created": "second"})
+    assert Run.resume(run.folder).finished
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ('{"command": "x", "data": null}', "settings of a search of this version"),
+        ('{"command": "x", "inputs": null}', "settings of a search of this version"),
         ("[]", "settings of a search of this version"),
         ('{"command": ', "not valid JSON at line 1"),
     ],
@@ -91,7 +137,7 @@ def test_notes_add_up_and_last(run: Run) -> None:
     assert run.state() == {}
     run.note(seconds=1.5, tally={"drawn": 3})
     run.note(seconds=2.5, precision="bf16")
-    assert Run(run.folder).state() == {"seconds": 2.5, "tally": {"drawn": 3}, "precision": "bf16"}
+    assert Run.resume(run.folder).state() == {"seconds": 2.5, "tally": {"drawn": 3}, "precision": "bf16"}
 
 
 def test_says_where_trials_and_models_lie(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,17 @@ def change(folder: Path) -> Callable[[Callable[[dict[str, Any]], object]], None]
 
 
 Change = Callable[[Callable[[dict[str, Any]], object]], None]
+
+
+def test_a_cache_that_cannot_be_written_is_a_remark(
+    delivered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("mine")
+    monkeypatch.setenv("MEDSEARCH_CACHE", str(tmp_path / "cache"))
+    found = verify(delivered)
+    (remark,) = found["remarks"]
+    assert re.search(r"cache/profile-\w+.json: cannot be written: .*cache is not a folder", remark)
+    assert found["verdict"] == "within budget"
 
 
 def test_what_is_exact_is_found_again_to_the_byte(delivered: Path) -> None:

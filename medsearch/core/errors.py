@@ -55,6 +55,10 @@ class RunError(MedsearchError):
     """A run directory that cannot be used as asked."""
 
 
+class WriteError(RunError):
+    """A file that cannot be written: no room, no permission, no such place."""
+
+
 class RefusedError(MedsearchError):
     """A finished result that did not pass its own checks, so it is not handed over (exit code 3)."""
 

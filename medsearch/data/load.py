@@ -21,9 +21,8 @@ def load(source: str | None = None, *, task: str | None = None) -> Dataset:
     """
     if task is not None:
         check_task(task, where="task")
-    name = (source or embedded.DEFAULT).removeprefix(_PREFIX)
-    if source is None or source.startswith(_PREFIX) or name in embedded.known():
-        return embedded.read(name, task=task)
+    if source is None or is_embedded(source):
+        return embedded.read((source or embedded.DEFAULT).removeprefix(_PREFIX), task=task)
     path = Path(source)
     if path.is_dir():
         return folder.read(path, task=task)
@@ -32,3 +31,8 @@ def load(source: str | None = None, *, task: str | None = None) -> Dataset:
     if path.exists():
         raise DataError(source, "is neither an .npz file nor a folder of classes.", "Convert it to one of the two.")
     raise DataError(source, "no such file, folder or embedded set.", suggest(source, embedded.known()))
+
+
+def is_embedded(source: str) -> bool:
+    """Whether ``source`` names an embedded sample, not a file or folder."""
+    return source.startswith(_PREFIX) or source in embedded.known()

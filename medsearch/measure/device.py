@@ -103,11 +103,21 @@ class Profile:
         self.accuracy: dict[str, Any] = {}
         if self.path.exists():
             self._read(read_json(self.path), asked=file is not None)
-        self._saved = self._data()
+        self._saved: dict[str, Any] = self._data()
         self._written = -math.inf
 
+    def move(self, file: Path) -> None:
+        """Live in ``file`` from now on; what it has of this device already is taken over."""
+        self.path, self._saved = file, {}
+        if file.exists():
+            self._read(read_json(file), asked=False)
+
     def save(self, *, every: float = 0.0) -> None:
-        """Write what has been timed since the last time, unless that was less than ``every`` seconds ago."""
+        """Write what has been timed since the last time, unless that was less than ``every`` seconds ago.
+
+        Raises:
+            WriteError: where that cannot be.
+        """
         if time.monotonic() - self._written < every:
             return
         if (data := self._data()) != self._saved:

@@ -8,6 +8,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
@@ -18,6 +19,7 @@ from medsearch.backbones import Call
 from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.core.children import HERE, ChildDied, Helper, as_death
 from medsearch.core.deaths import Deaths
+from medsearch.core.errors import WriteError
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
 from medsearch.measure.latency import Latency
@@ -87,12 +89,20 @@ class PartTimes:
         profile: the device's; timings that are made are added to it.
         helper: exports what is timed.
         deaths: parts that ended the process that exported or timed them: such a part takes endless time.
+
+    Attributes:
+        keep: saves the profile while it is added to; by default a cache that cannot be written is passed over.
     """
 
     def __init__(self, profile: Profile, *, helper: Helper = HERE, deaths: Deaths | None = None) -> None:
         self.profile, self.helper = profile, helper
         self.deaths = deaths or Deaths("")
+        self.keep: Callable[..., object] = self._keep
         self._known: dict[str, float] = {}
+
+    def _keep(self, *, every: float) -> None:
+        with suppress(WriteError):
+            self.profile.save(every=every)
 
     @property
     def overhead(self) -> float:
@@ -202,7 +212,7 @@ class PartTimes:
                 spent[index].append(self._once(files[index], keys[index] if keys else ""))
                 done += 1
                 seen(done, total)
-                self.profile.save(every=SAVED)
+                self.keep(every=SAVED)
             time.sleep(pause)
         for key in keys:
             kept.pop(key, None)

@@ -28,6 +28,7 @@ class LiveSearch:
     Args:
         name: what is searched, for the headline.
         seconds: the time the search may take; None if the number of trials limits it.
+        spent: seconds that earlier starts of it have taken, and which count.
         resume: the command that continues the search after Ctrl-C.
         console: where to draw; standard output if None.
         clock: seconds that only grow.
@@ -38,14 +39,15 @@ class LiveSearch:
         name: str,
         *,
         seconds: float | None = None,
+        spent: float = 0.0,
         resume: str = "",
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._moment = Moment(name=name, seconds=seconds, resume=resume)
         self._console = console or Console()
-        self._clock, self._start = clock, clock()
-        self._said = 0.0
+        self._clock, self._start, self._spent = clock, clock(), spent
+        self._said = spent
         self._live: Live | None = None
 
     def __enter__(self) -> LiveSearch:
@@ -91,6 +93,15 @@ class LiveSearch:
         costs = f"{latency}, {memory}, {parameters} parameters"
         self._event(f"trial {place} {row.get('id')}: error {error}, {costs}, {mixers}, {row.get('state')}")
 
+    def begin_with(self, trials: Sequence[Data], *, front: Sequence[Data]) -> None:
+        """What earlier starts have found, as entries of the results: counted and shown, not told again one by one."""
+        best = None
+        for row in trials:
+            best = row if _better(row, best) else best
+        moment = replace(self._moment, count=len(trials), trials=tuple(trials[-KEPT:]), best=best)
+        self._moment = replace(moment, front=by_latency(front))
+        self._event(f"going on after {best_line(moment)}")
+
     def front(self, rows: Sequence[Data]) -> None:
         """The best trade-offs so far, as entries of the results."""
         self._moment = replace(self._moment, front=by_latency(rows))
@@ -106,7 +117,7 @@ class LiveSearch:
         return frame(self._moment, elapsed=self._elapsed(), width=width, height=height)
 
     def _elapsed(self) -> float:
-        return self._clock() - self._start
+        return self._spent + self._clock() - self._start
 
     def _event(self, line: str) -> None:
         """A line where there is no view to show it."""

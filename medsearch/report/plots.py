@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsearch.core.files import replacing
+from medsearch.core.files import write_bytes
 from medsearch.report import networks
 from medsearch.report.mixers import KINDS, leading, short, stages_of
 from medsearch.report.networks import Data
@@ -57,10 +58,11 @@ def front_plot(results: Data, path_png: str | Path, path_svg: str | Path) -> Non
 
     with matplotlib.style.context(["default", _STYLE]):
         figure = _draw(results)
-        with replacing(path_png) as temporary:
-            figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
-        with replacing(path_svg) as temporary:
-            figure.savefig(temporary, metadata={"Date": None, "Creator": None})
+        png, svg = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    write_bytes(path_png, png.getvalue())
+    write_bytes(path_svg, svg.getvalue())
 
 
 def _draw(results: Data) -> Figure:

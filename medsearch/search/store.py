@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from medsearch.core.errors import MedsearchError, RunError
+from medsearch.core.errors import MedsearchError, RunError, WriteError
 from medsearch.search.strategy import Trial
 from medsearch.spaces import Genes, Genotype, Space
 
@@ -29,18 +32,22 @@ class Store:
         url: of the storage, for example ``sqlite:///runs/one/study.db``.
         space: whose genes the trials have.
         name: of the study.
+
+    Raises:
+        WriteError: here and from every method, where SQLite cannot write or read the file.
     """
 
     def __init__(self, url: str, space: Space, *, name: str = "search") -> None:
-        self.space = space
+        self.space, self._file = space, url.removeprefix("sqlite:///")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(
-            directions=["minimize"] * 3,
-            storage=url,
-            study_name=name,
-            load_if_exists=True,
-            sampler=optuna.samplers.RandomSampler(),
-        )
+        with self._writing():
+            self._study = optuna.create_study(
+                directions=["minimize"] * 3,
+                storage=url,
+                study_name=name,
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(),
+            )
         self._options = space.genes()
         self._ended: dict[int, Trial] = {}
 
@@ -53,14 +60,15 @@ class Store:
             constraints: 0 or less where a limit is kept.
         """
         genes = self.space.encode(genotype)
-        self._study.enqueue_trial(genes, skip_if_exists=False)
-        trial = self._study.ask()
-        for gene in genes:
-            trial.suggest_categorical(gene, tuple(self._options[gene]))
-        for name, value in constraints.items():
-            trial.set_constraint(name, value)
-        trial.set_user_attr("facts", facts)
-        trial.set_user_attr("genotype", genotype.to_data())  # last: a trial counts from here on
+        with self._writing():
+            self._study.enqueue_trial(genes, skip_if_exists=False)
+            trial = self._study.ask()
+            for gene in genes:
+                trial.suggest_categorical(gene, tuple(self._options[gene]))
+            for name, value in constraints.items():
+                trial.set_constraint(name, value)
+            trial.set_user_attr("facts", facts)
+            trial.set_user_attr("genotype", genotype.to_data())  # last: a trial counts from here on
         return trial.number
 
     def note(self, number: int, facts: dict[str, Any]) -> None:
@@ -82,14 +90,15 @@ class Store:
         """Note how trial ``number`` ended: ``complete``, ``stopped`` or ``failed``."""
         begun = self._stored()[number]
         storage, key = self._study._storage, begun._trial_id
-        for name, value in (("metrics", metrics or {}), ("curve", list(curve)), ("objectives", objectives)):
-            storage.set_trial_user_attr(key, name, value)
-        if facts:
-            storage.set_trial_user_attr(key, "facts", {**begun.user_attrs["facts"], **facts})
-        if state == "complete":
-            self._study.tell(number, list(objectives or ()))
-        else:
-            self._study.tell(number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
+        with self._writing():
+            for name, value in (("metrics", metrics or {}), ("curve", list(curve)), ("objectives", objectives)):
+                storage.set_trial_user_attr(key, name, value)
+            if facts:
+                storage.set_trial_user_attr(key, "facts", {**begun.user_attrs["facts"], **facts})
+            if state == "complete":
+                self._study.tell(number, list(objectives or ()))
+            else:
+                self._study.tell(number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
 
     def trials(self) -> list[Trial]:
         """All trials, in the order they began."""
@@ -103,15 +112,29 @@ class Store:
         """Close the trials that a killed process left running; returns their genotypes, to be tried again."""
         left = [trial for trial in self._stored() if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
         storage, found = self._study._storage, [self._new(trial) for trial in left if "genotype" in trial.user_attrs]
-        for trial in left:
-            facts = {**trial.user_attrs.get("facts", {}), "reason": INTERRUPTED}
-            storage.set_trial_user_attr(trial._trial_id, "facts", facts)
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        with self._writing():
+            for trial in left:
+                facts = {**trial.user_attrs.get("facts", {}), "reason": INTERRUPTED}
+                storage.set_trial_user_attr(trial._trial_id, "facts", facts)
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return [trial.genotype for trial in found]
 
     def _stored(self) -> list[FrozenTrial]:
         """All trials as Optuna has them, by number; to be read only."""
-        return self._study.get_trials(deepcopy=False)
+        with self._writing():
+            return self._study.get_trials(deepcopy=False)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say which file it is that SQLite cannot use, whatever Optuna and SQLAlchemy have wrapped its error in."""
+        try:
+            yield
+        except Exception as problem:
+            reason = _of_sqlite(problem)
+            if reason is None:
+                raise
+            remedy = "Free some space there." if "full" in str(reason) else "Make the file and its folder writable."
+            raise WriteError(self._file, f"cannot be written: {reason}.", remedy) from problem
 
     def _read(self, trial: FrozenTrial) -> Trial:
         """The trial in our own terms; one that has ended is read once, because it does not change any more."""
@@ -140,3 +163,10 @@ class Store:
             state=state,
             facts=noted.get("facts", {}),
         )
+
+
+def _of_sqlite(problem: BaseException | None) -> sqlite3.Error | None:
+    """The error of SQLite that another one was raised from."""
+    while problem is not None and not isinstance(problem, sqlite3.Error):
+        problem = problem.__cause__ or problem.__context__
+    return problem

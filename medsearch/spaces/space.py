@@ -7,6 +7,7 @@ room.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from medsearch.core.errors import SpaceError
 from medsearch.spaces.genotype import Block, Genotype, Part, Stage
 from medsearch.spaces.published import Published
-from medsearch.spaces.tree import Choose, Genes, count_of, genes_of, match, resolve, weights_of
+from medsearch.spaces.tree import Choose, Genes, count_of, flat, genes_of, match, resolve, weights_of
 
 BLOCK_KEYS = ("mixer", "channel", "position", "local", "residual", "layer_scale")
 NO_PART = {"name": "none"}
@@ -91,6 +92,22 @@ class Space:
     def genes(self) -> dict[str, list[Any]]:
         """Every gene of the space with its options, conditional ones included."""
         return {gene: list(options) for gene, options in self._genes.items()}
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides which networks there are; names and remarks do not count."""
+        return hashlib.sha256(repr(sorted(self._flat().items())).encode()).hexdigest()[:16]
+
+    def differences(self, before: Space) -> list[str]:
+        """In which genes, options and fixed values this space is not what it was ``before``, in words."""
+        now, was = self._flat(), before._flat()
+        return [
+            f"{path} is {now.get(path, 'gone')} (was {was.get(path, 'not there')})"
+            for path in dict.fromkeys((*was, *now))
+            if now.get(path) != was.get(path)
+        ]
+
+    def _flat(self) -> dict[str, str]:
+        return dict(flat({"dims": self.dims, **self.tree}, ""))
 
     def mutate(self, genotype: Genotype, rng: random.Random) -> Genotype:
         """Change one gene at random; genes that appear by the change are drawn at random."""

@@ -124,6 +124,22 @@ def match(node: Any, data: Any, path: str) -> Genes | None:
     return genes
 
 
+def flat(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every decision and every fixed value with its path, in words: ``one of 8, 16``, ``conv``."""
+    if is_open(node):
+        options = options_of(node)
+        yield path, "one of " + ", ".join(str(label_of(option)) for option in options)
+        for option in options:
+            if isinstance(option, dict):
+                opened = {key: item for key, item in option.items() if isinstance(item, dict | list)}
+                yield from flat(opened, path_below(path, option))
+    elif isinstance(node, dict | list):
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from flat(item, path_to(path, key))
+    else:
+        yield path, str(node)
+
+
 def variants(node: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every part that a node can be, with each option of each of its knobs at least once, and the place of that option.
 

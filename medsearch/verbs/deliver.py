@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from medsearch import __version__
-from medsearch.core.errors import RefusedError
+from medsearch.core.errors import CheckpointError, RefusedError
 from medsearch.core.files import write_bytes, write_json
 from medsearch.data import Split
 from medsearch.export.checkpoint import load_model, save_model
@@ -66,9 +66,12 @@ class Delivered:
         return not self.over
 
 
-def saved(job: Job, genotype: Genotype) -> bool:
-    """Whether this network is trained and safely on disk."""
-    return (job.run.model_folder(genotype.id) / "model.pt").exists()
+def epochs_saved(job: Job, genotype: Genotype) -> int:
+    """For how many epochs this network was trained that is safely on disk; 0 where there is none, or it is damaged."""
+    try:
+        return int(load_model(job.run.model_folder(genotype.id) / "model.pt").provenance["epochs"])
+    except CheckpointError:
+        return 0
 
 
 def save(job: Job, genotype: Genotype, trained: Trained) -> None:

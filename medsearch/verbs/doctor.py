@@ -24,7 +24,7 @@ from medsearch.spaces import Genotype
 from medsearch.verbs.calibration import CALIBRATION_NETWORKS
 from medsearch.verbs.feasibility import feasibility
 from medsearch.verbs.profile import make_profile, profiled
-from medsearch.verbs.setting import Setting, prepare
+from medsearch.verbs.setting import Setting, prepare, save_in_cache
 
 FIELDS = (
     "id",
@@ -95,7 +95,8 @@ def doctor(
         for row in _compare(cost, setting, left[start : start + TOGETHER]):
             rows.append(row)
             append_row(out, FIELDS, row)
-    known.save()
+    if unsaved := save_in_cache(known):
+        say(unsaved)
     return summaries(rows)
 
 

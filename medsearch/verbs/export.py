@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medsearch.core.errors import RefusedError, UsageError
-from medsearch.core.files import replacing
+from medsearch.core.files import write_bytes
 from medsearch.export.checkpoint import load_model
 from medsearch.export.module import write_module
 from medsearch.export.onnx import check_onnx, to_onnx
@@ -25,8 +25,7 @@ def export_file(model: Path, out: Path) -> str:
         difference = check_onnx(onnx, network, images)
         if difference > ONNX_TOLERANCE:
             raise RefusedError(str(out), f"the ONNX file would differ from the network by {difference:.2g}.")
-        with replacing(out) as temporary:
-            temporary.write_bytes(onnx)
+        write_bytes(out, onnx)
         return f"{out}: ONNX, {len(onnx):,} bytes, differs from the network by {difference:.1e} of the largest output"
     if out.name != "backbone.py":
         raise UsageError("-o", f"expected backbone.py or a name ending in .onnx, got '{out.name}'.")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from medsearch.core.children import ChildDied, Children, say
-from medsearch.core.errors import RefusedError, RunError
+from medsearch.core.errors import RefusedError, RunError, WriteError
 from medsearch.data import Split
 from medsearch.search import Trial, choose, reason
 from medsearch.spaces import Genotype
 from medsearch.train import Trained
 from medsearch.verbs.compress import compress_file
-from medsearch.verbs.deliver import Delivered, deliver, save, saved
+from medsearch.verbs.deliver import Delivered, deliver, epochs_saved, save
 from medsearch.verbs.fitting import named
 from medsearch.verbs.job import Job
 from medsearch.verbs.trainings import instead, step_seconds, training
@@ -46,15 +46,15 @@ def finalists(job: Job, trials: Sequence[Trial]) -> list[Genotype]:
 def _train(job: Job, chosen: Sequence[Genotype]) -> list[Genotype]:
     """Train the finalists fully, as many at once as there are workers, and save each as it ends; returns those on disk.
 
-    What an earlier start saved is not trained again, and the others train for as long as was planned then.
+    What an earlier start saved is trained again only where more epochs are planned since, and stays until that ends.
     """
-    todo = [genotype for genotype in chosen if not saved(job, genotype)]
+    planned = job.run.state().get("epochs", {})
+    if any(genotype.id not in planned for genotype in chosen):  # new, extended, or others are the best since
+        planned = _epochs_full(job, chosen)
+        job.run.note(epochs=planned)
+    todo = [genotype for genotype in chosen if epochs_saved(job, genotype) < planned[genotype.id]]
     if todo:
         with job.phase("training the finalists"):
-            planned = job.run.state().get("epochs", {})
-            if any(genotype.id not in planned for genotype in todo):  # new, or more trials since have found others
-                planned = _epochs_full(job, chosen)
-                job.run.note(epochs=planned)
             running = {_full_training(job, genotype, planned): (genotype, 0) for genotype in todo}
             done = 0
             while running:
@@ -69,7 +69,7 @@ def _train(job: Job, chosen: Sequence[Genotype]) -> list[Genotype]:
                         save(job, genotype, future.result())
                     done += 1
                     job.view.progress(done, len(todo), "networks trained")
-    return [genotype for genotype in chosen if saved(job, genotype)]
+    return [genotype for genotype in chosen if epochs_saved(job, genotype)]
 
 
 def _full_training(job: Job, genotype: Genotype, epochs: Mapping[str, int]) -> Future[Trained]:
@@ -109,12 +109,13 @@ def deliver_all(job: Job, trained: Sequence[Genotype]) -> tuple[list[Delivered],
     delivered: list[Delivered] = []
     refused: list[dict[str, str]] = []
     with job.phase("delivering"):
+        job.run.note(test_reads=job.run.state().get("test_reads", 0) + 1)
         test = job.setting.data.open_test()
         for genotype in trained:
             job.view.note(f"exporting and measuring {genotype.id}")
             try:
                 network = _delivered(job, genotype, test)
-            except RunError:  # of the run's own files, which another start may be able to write
+            except WriteError:
                 raise
             except Exception as problem:
                 refused.append({"id": genotype.id, "reason": reason(problem)})

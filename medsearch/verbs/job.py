@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from medsearch.core.children import ChildDied, Children
 from medsearch.core.deaths import Deaths
+from medsearch.core.errors import WriteError
 from medsearch.measure.budget import Budget
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile, deaths_file, in_a_line
@@ -63,11 +64,32 @@ class Job:
         start = time.monotonic()
         try:
             yield
-        finally:
-            seconds = self.run.state().get("phases", {})
-            key = name.split()[0]
-            seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
-            self.run.note(phases=seconds, seconds=self.clock.spent)
+        except BaseException:
+            with suppress(WriteError):  # what ended the phase is what has to be said
+                self._note(name, start)
+            raise
+        self._note(name, start)
+
+    def _note(self, name: str, start: float) -> None:
+        seconds = self.run.state().get("phases", {})
+        key = name.split()[0]
+        seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
+        self.run.note(phases=seconds, seconds=self.clock.spent)
+
+    def keep_timings(self, *, every: float = 0.0) -> None:
+        """Save what was timed, unless that was done less than ``every`` seconds ago.
+
+        In the cache, or in the run where the cache cannot be written, which is said once.
+        """
+        profile = self.cost.profile
+        try:
+            profile.save(every=every)
+        except WriteError as problem:
+            if profile.path == self.run.profile:
+                raise
+            profile.move(self.run.profile)
+            self.view.note(f"{problem.where}: {problem.problem}  Timings are kept in {profile.path} instead.")
+            profile.save()
 
 
 def begin(
@@ -90,7 +112,9 @@ def begin(
         trainers: those that train.
     """
     profile = open_profile(settings)
-    deaths = Deaths(in_a_line(profile.device), run=run.folder / "deaths.jsonl", cache=deaths_file())
+    if run.profile.exists():
+        profile.move(run.profile)
+    deaths = Deaths(in_a_line(profile.device), run=run.deaths, cache=deaths_file())
     if settings.precision is None:
         precision = run.state().get("precision")
         if precision is None:
@@ -101,7 +125,7 @@ def begin(
     budget = _budget(settings)
     inference = budget.inference is not None or settings.fit_batch
     cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
-    return Job(
+    job = Job(
         run=run,
         settings=settings,
         command=command,
@@ -123,6 +147,8 @@ def begin(
         trainers=trainers,
         deaths=deaths,
     )
+    cost.times.keep = job.keep_timings
+    return job
 
 
 def _faster_precision(setting: Setting, lab: Children, deaths: Deaths, view: LiveSearch) -> str:

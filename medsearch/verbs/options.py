@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from medsearch.core.config import Node, read_node
-from medsearch.core.errors import UsageError
+from medsearch.core.errors import RunError, UsageError
 from medsearch.core.library import find
-from medsearch.core.units import parse_bytes, parse_count, parse_seconds
-from medsearch.run import Settings
+from medsearch.core.units import format_seconds, parse_bytes, parse_count, parse_seconds
+from medsearch.data.load import is_embedded
+from medsearch.run import Run, Settings
 
 TEXTS = ("data", "task", "space", "strategy", "precision", "profile", "runtime")
 PRECISIONS = ("fp32", "bf16")
 WHOLE = ("trials", "finalists", "seed", "batch", "epochs_search", "epochs", "workers", "latency_threads")
+LIMITS = ("seconds", "trials")
 FLAGS = ("compress", "fit_batch")
 QUANTITIES = {
     "budget_mem": ("memory_bytes", parse_bytes),
@@ -46,26 +50,56 @@ def settings_of(options: argparse.Namespace) -> Settings:
         least = 0 if name == "seed" else 1
         if name in values and values[name] < least:
             raise UsageError(f"--{name.replace('_', '-')}", f"expected at least {least}, got {values[name]}.")
-    settings = Settings(**values)
-    if settings.data is not None and Path(settings.data).exists():
-        settings = replace(settings, data=str(Path(settings.data)))
-    return settings
+    return Settings(**{**values, **_absolute(values)})
 
 
-def with_more(settings: Settings, options: argparse.Namespace) -> Settings:
-    """The settings of an interrupted run with the time or the number of trials that the command line now gives.
+def _absolute(values: dict[str, Any]) -> dict[str, str]:
+    """Whole paths of the files that are named, so that a run goes on from any folder."""
+    paths = {name: values[name] for name in ("space", "profile") if values.get(name) is not None}
+    if values.get("data") is not None and not is_embedded(values["data"]):
+        paths["data"] = values["data"]
+    if not str(paths.get("space", "")).endswith((".yaml", ".yml")):
+        paths.pop("space", None)
+    return {name: os.path.abspath(path) for name, path in paths.items() if Path(path).exists()}
+
+
+def with_more(run: Run, options: argparse.Namespace) -> Settings:
+    """The settings of a run with the limits and the places of data and space that the command line now gives.
 
     Raises:
         UsageError: for a setting that would no longer be that of the trials which are there.
+        RunError: for a finished run without new limits, and for limits that leave nothing to do.
     """
     asked, default = vars(settings_of(options)), vars(Settings())
     given = {name: value for name, value in asked.items() if value != default[name]}
-    more = {name: given.pop(name) for name in ("seconds", "trials") if name in given}
+    limits = {name: given.pop(name) for name in LIMITS if name in given}
+    places = {name: given.pop(name) for name in ("data", "space") if name in given}
     for name, value in given.items():
-        if value != (kept := getattr(settings, name)):
+        if value != (kept := getattr(run.settings, name)):
             problem = f"the run was begun with {name} = {kept}, now {value} is asked for."
-            raise UsageError("--resume", problem, "Beside --resume, only --time and --trials may change.")
-    return replace(settings, **more)
+            remedy = "Beside --resume, only --time, --trials, and the places of --data and --space may change."
+            raise UsageError("--resume", problem, remedy)
+    _check_limits(run, **limits)
+    if run.finished:
+        limits = {**dict.fromkeys(LIMITS), **limits}
+    return replace(run.settings, **limits, **places)
+
+
+def _check_limits(run: Run, *, seconds: float | None = None, trials: int | None = None) -> None:
+    """Refuse totals that are used up already."""
+    spent, finished = run.seconds, run.finished
+    longer = f"{run.resume_command} --time {math.ceil(2 * spent / 60) or 1}m"
+    if finished and seconds is None and trials is None:
+        remedy = f"Read {run.folder / 'report.md'} - or extend it, by a total over all its starts: {longer}"
+        raise RunError(str(run.folder), "this search is finished.", remedy)
+    if seconds is not None and seconds <= spent:
+        problem = (
+            f"is the time of all starts together: {format_seconds(spent)} are used, {format_seconds(seconds)} given."
+        )
+        raise RunError("--time", problem, f"Give more than what is used: {longer}")
+    if finished and trials is not None and trials <= (done := run.trials_in_results()):
+        problem = f"is the number of all starts together: {done} are done, {trials} given."
+        raise RunError("--trials", problem, f"Give more than what is done: {run.resume_command} --trials {2 * done}")
 
 
 def _recipe(name: str) -> dict[str, Any]:

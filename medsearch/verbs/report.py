@@ -7,6 +7,7 @@ from typing import Any
 
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json
+from medsearch.run import resume_command
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     path = folder / "results.json"
     if not path.exists():
         going = (folder / "settings.json").exists()
-        remedy = f"Finish it with: medsearch search --resume {folder}" if going else "Give the folder that -o named."
+        remedy = f"Finish it with: {resume_command(folder)}" if going else "Give the folder that -o named."
         raise RunError(str(folder), "there are no results here.", remedy)
     results = read_json(path)
     if not isinstance(results, dict) or "delivered" not in results:

@@ -63,7 +63,7 @@ def collect(
         "prediction": state.get("accuracy", {}),
         "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
-        "remarks": [str(death) for death in job.deaths.of_run],
+        "remarks": [*_remarks(state), *map(str, job.deaths.of_run)],
         "commands": [
             job.command,
             f"medsearch report {job.run.folder}",
@@ -92,6 +92,13 @@ def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
         "state": trial.state,
         "front": trial.number in on_front,
     }
+
+
+def _remarks(state: dict[str, Any]) -> list[str]:
+    """What a reader of the scores has to know."""
+    reads = int(state.get("test_reads", 0))
+    more = "the run went on after it had been read, so its scores may have had a say in that"
+    return [f"the test split was read {reads} times: {more}"] if reads > 1 else []
 
 
 def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:

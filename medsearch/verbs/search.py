@@ -55,18 +55,20 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         BudgetError: if nothing fits; before anything is trained, and a new run is removed.
         RunError: if no trial ended well.
         RefusedError: if no trained network kept the budgets when it was measured.
+        WriteError: if a file of the run cannot be written; what was finished is kept, and the run can be resumed.
     """
     if settings.seconds is None and settings.trials is None:
         settings = replace(settings, seconds=DEFAULT_SECONDS)
-    clock = Clock(settings.seconds, run.state().get("seconds", 0.0), time.monotonic())
+    clock = Clock(settings.seconds, run.seconds, time.monotonic())
     title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
-    resume = f"medsearch search --resume {run.folder}"
+    resume = run.resume_command
     workers = settings.workers or default_workers()
     with (
-        LiveSearch(title, seconds=settings.seconds, resume=resume) as view,
+        LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=resume) as view,
         pool(setting.data, workers=1) as lab,
         pool(setting.data, workers=workers) as trainers,
     ):
+        _show_earlier(run, setting, view)
         job = begin(run, settings, command, setting, view, clock, lab, trainers)
         _measure_machine(job)
         trials = _search(job)
@@ -104,10 +106,10 @@ def _measure_machine(job: Job) -> None:
         if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
             job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
     except BudgetError:
+        job.keep_timings()
         job.run.discard()
         raise
-    finally:
-        job.cost.profile.save()
+    job.keep_timings()
 
 
 def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
@@ -174,8 +176,21 @@ def _search(job: Job) -> list[Trial]:
             job.view.trial(trial_row(trial, best, epochs))
             job.view.front([trial_row(one, best, epochs) for one in leading])
             job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent)
-    job.cost.profile.save()
+    job.keep_timings()
     return store.trials()
+
+
+def _show_earlier(run: Run, setting: Setting, view: LiveSearch) -> None:
+    """Begin the view with the trials that earlier starts have ended."""
+    if not run.has_trials:
+        return
+    trials = Store(run.storage, setting.space).trials()
+    ended = [one for one in trials if one.state != "running" and one.facts.get("reason") != INTERRUPTED]
+    leading, epochs = front(ended), int(run.state().get("epochs_search", 0))
+    best = {one.number for one in leading}
+    view.begin_with(
+        [trial_row(one, best, epochs) for one in ended], front=[trial_row(one, best, epochs) for one in leading]
+    )
 
 
 def _enough(job: Job, trials: Sequence[Trial]) -> bool:

@@ -13,7 +13,7 @@ import torch
 from medsearch.backbones import Interface, Network, check
 from medsearch.core.children import HERE, Helper
 from medsearch.core.config import read_yaml
-from medsearch.core.errors import UsageError
+from medsearch.core.errors import UsageError, WriteError
 from medsearch.core.library import find
 from medsearch.data import Dataset, load
 from medsearch.export.onnx import to_onnx, to_onnx_fast
@@ -106,6 +106,11 @@ class Setting:
         ]
 
 
+def space_name(settings: Settings, data: Dataset) -> str:
+    """The space that was asked for, or that of the data's dimensions."""
+    return settings.space or DEFAULT_SPACE[data.dims]
+
+
 def read_named_space(name: str, *, task: str) -> Space:
     """The space called ``name``, or in the file ``name``, with the head of ``task``."""
     path = find("spaces", name)
@@ -124,7 +129,7 @@ def prepare(settings: Settings) -> Setting:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(settings.data, task=settings.task)
     interface = interface_of(data)
-    space = read_named_space(settings.space or DEFAULT_SPACE[data.dims], task=data.task)
+    space = read_named_space(space_name(settings, data), task=data.task)
     if space.dims != data.dims:
         raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
     check(space, interface)
@@ -155,6 +160,15 @@ def open_profile(settings: Settings) -> Profile:
         raise UsageError("--profile", f"there is no file '{settings.profile}'.", remedy)
     file = Path(settings.profile) if settings.profile else None
     return Profile(threads=settings.latency_threads, runtime=settings.runtime, file=file)
+
+
+def save_in_cache(profile: Profile) -> str:
+    """Save what was timed; nothing depends on it, so where the cache cannot be written, that is only to be said."""
+    try:
+        profile.save()
+    except WriteError as problem:
+        return f"{problem.where}: {problem.problem}  What was timed will be timed again."
+    return ""
 
 
 def with_precision(setting: Setting, precision: str) -> Setting:

@@ -23,6 +23,7 @@ from medsearch.measure.times import PartTimes
 from medsearch.train import Recipe, make_task
 from medsearch.verbs.deliver import training_device, versions
 from medsearch.verbs.measured import NAMES, latency_estimate, measure
+from medsearch.verbs.setting import save_in_cache
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
 CHANGED = "It is not as a search of this version writes it; deliver the network again."
@@ -80,10 +81,12 @@ def verify(path: Path) -> dict[str, Any]:
         profile = Profile(threads=certificate.threads, runtime=certificate.runtime)
         found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=onnx)
         found["latency"] = latency_estimate(PartTimes(profile).latency(onnx))
-        profile.save()
     finally:
         torch.set_num_threads(threads)
-    return _compared(certificate, {name: found[name].value for name in NAMES})
+    compared = _compared(certificate, {name: found[name].value for name in NAMES})
+    if unsaved := save_in_cache(profile):
+        compared["remarks"].append(unsaved)
+    return compared
 
 
 def blank(checkpoint: Checkpoint, images: str) -> Dataset:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from medsearch.backbones import Interface, build
-from medsearch.core.errors import CheckpointError
+from medsearch.core.errors import CheckpointError, WriteError
 from medsearch.export.checkpoint import load_model, save_model
 from medsearch.spaces import Block, Genotype, Part, Stage
 
@@ -109,6 +109,19 @@ def test_saving_refuses_what_could_not_be_read_back(path: Path, model: nn.Module
                 provenance={"command": value},
             )
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_model_that_has_no_room_is_named_and_leaves_the_old_one(
+    disk: Path, fill: Callable[[], None], model: nn.Module
+) -> None:
+    save(disk / "model.pt", model)
+    before = load_model(disk / "model.pt")
+    fill()
+    with pytest.raises(WriteError, match=r"disk/model.pt: cannot be written: No space left on device"):
+        save(disk / "model.pt", build(GENOTYPE, INTERFACE))
+    after = load_model(disk / "model.pt")
+    assert all(torch.equal(tensor, after.state[name]) for name, tensor in before.state.items())
+    assert sorted(path.name for path in disk.iterdir()) == ["filler", "model.pt"]
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medsearch.core.errors import RunError
+from medsearch.core.errors import RunError, WriteError
 from medsearch.measure import device
 from medsearch.measure.device import Profile, cache_folder, describe
 from medsearch.measure.residual import Residual
@@ -47,6 +48,42 @@ def test_nothing_is_written_where_nothing_is_new(tmp_path: Path) -> None:
     profile.table.add(timing("y"))
     profile.save()
     assert keys(Profile(threads=1, folder=tmp_path)) == {"x", "y"}
+
+
+def test_a_profile_that_has_no_room_is_named_and_can_live_elsewhere(
+    disk: Path, fill: Callable[[], None], tmp_path: Path
+) -> None:
+    cached = Profile(threads=1, folder=disk)
+    cached.table.add(timing("x"))
+    cached.save()
+    fill()
+    for number in range(100):
+        cached.table.add(timing(f"y{number}"))
+    with pytest.raises(WriteError, match=r"disk/profile-\w+.json: cannot be written: No space left on device"):
+        cached.save()
+    cached.move(tmp_path / "run" / "profile.json")
+    cached.save()
+    assert keys(Profile(threads=1, folder=disk)) == {"x"}
+
+    again = Profile(threads=1, folder=disk)
+    again.move(tmp_path / "run" / "profile.json")
+    assert keys(again) == keys(cached) and len(keys(again)) == 101
+    again.table.add(timing("z"))
+    again.save()
+    assert "z" in keys(Profile(threads=1, file=tmp_path / "run" / "profile.json"))
+
+
+def test_a_profile_of_another_device_is_not_taken_over_but_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = written(tmp_path)
+    monkeypatch.setattr(device, "describe", lambda *given: {**describe(*given), "cpu": "another one"})
+    here = Profile(threads=1, folder=tmp_path)
+    here.table.add(timing("mine"))
+    here.move(there.path)
+    assert keys(here) == {"mine"}
+    here.save()
+    assert keys(Profile(threads=1, file=there.path)) == {"mine"}
 
 
 def test_other_threads_have_a_profile_of_their_own(tmp_path: Path) -> None:

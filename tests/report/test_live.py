@@ -100,6 +100,32 @@ def test_the_best_is_the_smallest_error_of_a_complete_trial():
     assert "5 trials, best error 0.2000: window;" in file.getvalue()
 
 
+def test_a_search_that_goes_on_counts_from_what_is_there(results):
+    clock = Clock()
+    file, live = plain(seconds=600, spent=125.0, clock=clock)
+    ended = [row for row in results["trials"] if row["state"] != "running"]
+    with live:
+        live.begin_with(ended, front=[row for row in ended if row["front"]])
+        clock.now += 5
+        live.trial({"number": 99, "id": "new", "state": "failed"})
+    lines = file.getvalue().splitlines()
+    best = min(row["error"] for row in ended if row["state"] == "complete")
+    assert lines[1].startswith(f"[2:05] going on after {len(ended)} trials, best error {best:.4f}: ")
+    assert lines[2].startswith("[2:10] trial 99")
+    assert lines[3].startswith(f"{len(ended) + 1} trials, best error {best:.4f}: ") and lines[3].endswith(
+        "; 2:10 in all"
+    )
+
+
+def test_the_view_of_a_search_that_goes_on_begins_with_what_is_there(results):
+    console = terminal()
+    ended = results["trials"]
+    with LiveSearch("tiny on cells", seconds=600, spent=125.0, console=console, clock=Clock()) as live:
+        live.begin_with(ended, front=[row for row in ended if row["front"]])
+    text = console.file.getvalue()
+    assert "last trials" in text and "front (11)" in text and "elapsed 2:05, left 7:55" in text
+
+
 def test_in_a_terminal_the_view_is_drawn_in_place_and_cleared(results):
     console = terminal()
     with LiveSearch("tiny on cells", seconds=60, console=console) as live:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from medsearch.core.errors import WriteError
 from medsearch.report.page import write_report
 
 ROOT = Path(__file__).parents[2]
@@ -23,19 +24,14 @@ def test_writing_again_changes_nothing(results, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(results, tmp_path, monkeypatch):
-    write_report(results, tmp_path)
-    old = (tmp_path / "front.png").read_bytes()
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", _fail)
-    with pytest.raises(OSError, match="no space"):
-        write_report(results | {"name": "other"}, tmp_path)
-    assert (tmp_path / "front.png").read_bytes() == old
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["front.png", "front.svg", "report.md"]
-
-
-def _fail(figure, path, **settings):
-    Path(path).write_bytes(b"half")
-    raise OSError("no space left on device")
+def test_a_page_that_has_no_room_is_named_and_leaves_the_old_one(results, disk, fill):
+    write_report(results, disk)
+    old = {path.name: path.read_bytes() for path in disk.iterdir()}
+    fill()
+    with pytest.raises(WriteError, match=r"disk/front.png: cannot be written: No space left on device"):
+        write_report(results | {"name": "other"}, disk)
+    (disk / "filler").unlink()
+    assert {path.name: path.read_bytes() for path in disk.iterdir()} == old
 
 
 def test_reports_need_neither_torch_nor_a_window():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from medsearch.core.errors import RunError
+from medsearch.core.errors import RunError, WriteError
 from medsearch.search import INTERRUPTED, Search, Store
 from medsearch.spaces import Space
 
@@ -100,3 +102,35 @@ def test_trials_of_another_space_are_refused(url: str, space: Space, a_space: Ma
     other = a_space(name="other", stages=[{"dim": 64, "mixer": "dwconv", "channel": "mlp"}])
     with pytest.raises(RunError, match="trial 0 is not of space 'other'"):
         Store(url, other).trials()
+
+
+def test_a_full_disk_is_named_and_the_search_goes_on_when_there_is_room(
+    disk: Path, fill: Callable[[], None], space: Space
+) -> None:
+    url = f"sqlite:///{disk / 'study.db'}"
+    first, second = space.first(), next(space.neighbours(space.first()))
+    store = Store(url, space)
+    store.begin(first, {}, {})
+    store.end(0, state="complete", objectives=(0.5, 1.0, 1.0))
+    fill()
+    with pytest.raises(WriteError, match=r"study.db: cannot be written: database or disk is full") as refusal:
+        for _ in range(100):  # pages of the file that are not full yet take a few
+            store.begin(second, {"what": "x" * 5000}, {})
+    assert refusal.value.remedy == "Free some space there."
+    (disk / "filler").unlink()
+    again = Store(url, space)
+    again.recover()
+    assert again.trial(0) == store.trial(0)
+    number = again.begin(second, {}, {})
+    again.end(number, state="complete", objectives=(0.25, 1.0, 1.0))
+    assert again.trial(number).genotype == second
+
+
+def test_a_study_that_cannot_be_written_is_named(disk: Path, url: str, space: Space, tmp_path: Path) -> None:
+    Store(url, space)
+    shutil.copy(tmp_path / "study.db", disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(WriteError, match=r"disk/study.db: cannot be written: attempt to write a readonly database"):
+        Store(f"sqlite:///{disk}/study.db", space).begin(space.first(), {}, {})
+    with pytest.raises(WriteError, match=r"nowhere/study.db: cannot be written: unable to open database file"):
+        Store(f"sqlite:///{disk}/nowhere/study.db", space)

@@ -307,3 +307,34 @@ def test_a_space_of_one_network_has_no_genes_and_no_neighbours() -> None:
         assert space.encode(only) == {} and list(space.neighbours(only)) == []
         assert space.sample(random.Random(0)) == space.mutate(only, random.Random(0)) == only
         assert space.repair(only, lambda _: 1.0, random.Random(0)) is None
+
+
+def test_remarks_and_ways_of_writing_are_no_difference() -> None:
+    space = read_space(parse_yaml(TINY, "tiny").value, "tiny.yaml")
+    text = "# a remark\n" + TINY.replace("name: tiny", "name: mine").replace("{range: [1, 2]}", "{choice: [1, 2]}")
+    again = read_space(parse_yaml(text, "mine").value, "mine.yaml")
+    assert (again.fingerprint(), again.differences(space)) == (space.fingerprint(), [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("dim: 8", "dim: 12", ["stages.0.dim is 12 (was 8)"]),
+        ("dim: 8", "dim: {choice: [8]}", ["stages.0.dim is one of 8 (was 8)"]),
+        ("[2, 1]", "[2, 1, 4]", ["stem.stride is one of 2, 1, 4 (was one of 2, 1)"]),
+        ("[2, 1]", "[1, 2]", ["stem.stride is one of 1, 2 (was one of 2, 1)"]),
+        ("kernel: {choice: [5, 3, 7]}, ", "", ["stages.0.mixer.dwconv.kernel is gone (was one of 5, 3, 7)"]),
+        (
+            "ratio: 3",
+            "ratio: 4",
+            ["stages.0.channel is one of mlp(ratio=4), conv_mlp (was one of mlp(ratio=3), conv_mlp)"],
+        ),
+        ("    channel:", "    residual: joint\n    channel:", ["stages.0.residual is joint (was each)"]),
+    ],
+)
+def test_what_differs_is_named(old: str, new: str, said: list[str]) -> None:
+    before, after = (
+        read_space(parse_yaml(text, "tiny").value, "tiny.yaml") for text in (TINY, TINY.replace(old, new, 1))
+    )
+    assert before.fingerprint() != after.fingerprint()
+    assert after.differences(before) == said

@@ -81,8 +81,7 @@ def in_children() -> None:
     Probe.onnx = deadly("export", Probe.onnx)  # type: ignore[method-assign]
     timer.steady = deadly("timing", timer.steady)
     deliver.check_onnx = deadly("delivery", deliver.check_onnx)
-    if hasattr(workspace, "run_operator"):
-        workspace.run_operator = deadly("probe", workspace.run_operator)
+    workspace.run_operator = deadly("probe", workspace.run_operator)
 
 
 def in_the_search() -> None:

@@ -42,9 +42,9 @@ STACK_SECONDS = 3.0
 FIRST_TO_DIE = 800
 """Added to a child's score when Linux runs out of memory, of 1000: it goes before the process that made it."""
 
-_OUT_OF_MEMORY = 77
+_REFUSED_MEMORY = 77
 """Exit code of a child that was refused memory: what it holds then is not worth keeping."""
-_ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 """What torch says in place of a MemoryError."""
 _CURRENT = re.compile(r'^Current thread.*\n  File "(.+)", line (\d+) in (.+)$', re.M)
 """The innermost frame of the failing thread in what ``faulthandler`` writes."""
@@ -336,7 +336,7 @@ class _Child:
         code = self.process.exitcode
         if code is None:  # it closed its pipe and goes on
             return ChildDied(doing, "it answers no more")
-        if code == _OUT_OF_MEMORY:
+        if code == _REFUSED_MEMORY:
             return ChildDied(doing, "out of memory", self._place())
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return ChildDied(doing, how, self._place())
@@ -414,11 +414,11 @@ def _answer(pipe: connection.Connection, record: TextIO, work: Callable[[], Any]
     try:
         result = work()
     except Exception as problem:
-        if isinstance(problem, MemoryError) or _ALLOCATOR in str(problem):
+        if isinstance(problem, MemoryError) or OUT_OF_MEMORY in str(problem):
             frame = traceback.extract_tb(problem.__traceback__)[-1]
             record.write(f'Current thread\n  File "{frame.filename}", line {frame.lineno} in {frame.name}\n')
             record.flush()
-            os._exit(_OUT_OF_MEMORY)
+            os._exit(_REFUSED_MEMORY)
         problem.add_note(_where(problem))
         _send(pipe, "raised", problem)
         return False

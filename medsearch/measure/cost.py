@@ -25,12 +25,13 @@ from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.macs import count
 from medsearch.measure.memory import inference_peak, training_peak
+from medsearch.measure.operators import isolated
 from medsearch.measure.residual import Residual as LatencyResidual
 from medsearch.measure.step import Loss, StepMemory, this_device
 from medsearch.measure.table import LANES, Shape, Spot
 from medsearch.measure.times import PartTimes, Probe
 from medsearch.measure.trace import run_part
-from medsearch.measure.workspace import Workspaces
+from medsearch.measure.workspace import Workspaces, run_operator
 from medsearch.spaces import Genotype
 
 GRAPH_BYTES = 4000
@@ -131,8 +132,9 @@ class CostModel:
         other = 3 if conditions.batch == 2 else 2  # batch norms of a single value have no batch 1
         device = this_device()
         batches = (other if inference else conditions.batch, conditions.batch)
+        self.workspaces = Workspaces(device.kind, run=isolated(run_operator, helper, deaths or Deaths("")))
         self.steps = StepMemory(
-            interface, conditions.size, batches=batches, loss=loss, workspaces=Workspaces(device.kind), device=device
+            interface, conditions.size, batches=batches, loss=loss, workspaces=self.workspaces, device=device
         )
         self.inference = inference
         self.memory_correction = Correction()

@@ -106,10 +106,10 @@ def _products(dtype: torch.dtype) -> None:
 
 
 class _Part:
-    """A traced part, remembering the batches it was asked for."""
+    """A traced part with its operators that end processes, remembering the batches it was asked for."""
 
-    def __init__(self, found: Scaled) -> None:
-        self.found = found
+    def __init__(self, found: Scaled, deadly: Collection[str]) -> None:
+        self.found, self.deadly = found, frozenset(deadly)
         self.output: Map = (found.low.shape, found.low.dtype, found.low.order)
         self._at: dict[int, Footprint] = {}
 
@@ -143,7 +143,6 @@ class StepMemory:
     ) -> None:
         self.interface, self.size, self.batches, self.loss = interface, size, batches, loss
         self.workspaces, self.device = workspaces, device
-        self.deadly: set[str] = set()
         self._traced: dict[tuple[Call, tuple[Map, ...], str], _Part] = {}
 
     def chain(self, genotype: Genotype | Plan, *, batch: int, precision: str) -> Chain:
@@ -157,7 +156,13 @@ class StepMemory:
             reads=reads,
             batch_bytes=self._batch_bytes(batch),
             constant=self.device.constant,
+            deadly=frozenset().union(*(part.deadly for part in parts)),
         )
+
+    @property
+    def deadly(self) -> bool:
+        """Whether any operator has ended the process that ran it."""
+        return bool(self.workspaces and self.workspaces.deadly)
 
     def _walk(self, planned: Plan, precision: str) -> tuple[list[_Part], tuple[int, ...]]:
         """The parts in order, and which of their outputs the head reads."""
@@ -189,6 +194,8 @@ class StepMemory:
         """One part, traced when it is first met."""
         key = (call, maps, precision)
         if key not in self._traced:
+            met = self.workspaces.met if self.workspaces else set()
+            met.clear()
             found = scaled(
                 call.make,
                 [shape for shape, _, _ in maps],
@@ -201,7 +208,7 @@ class StepMemory:
                 device=self.device.traced,
                 batches=self.batches,
             )
-            self._traced[key] = _Part(found)
+            self._traced[key] = _Part(found, met)
         return self._traced[key]
 
     def _target(self) -> Map:

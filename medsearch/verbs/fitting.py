@@ -16,7 +16,6 @@ from medsearch.measure.estimate import Estimate
 from medsearch.measure.fit import Way, fit
 from medsearch.measure.memory import find_peak, inference_peak
 from medsearch.measure.step import StepMemory
-from medsearch.measure.workspace import Workspaces
 from medsearch.spaces import Genotype
 from medsearch.train import Recipe
 
@@ -82,7 +81,7 @@ class Fitting:
         cost = self.cost
         if cost.inference:
             return cost.steps
-        return StepMemory(cost.interface, cost.conditions.size, workspaces=Workspaces(), device=cost.steps.device)
+        return StepMemory(cost.interface, cost.conditions.size, workspaces=cost.workspaces, device=cost.steps.device)
 
     def recipe_of(self, genotype: Genotype) -> Recipe:
         """How ``genotype`` is trained."""
@@ -122,7 +121,7 @@ class Fitting:
         """The way that is preferred of those that keep the limit; the one that takes least where none does."""
         assert self.limit is not None
         deaths = sum(self.deaths.times(named(genotype), precision=each) for each in self.precisions)
-        key = genotype, self.cost.memory_correction, deaths, len(self.cost.steps.deadly)
+        key = genotype, self.cost.memory_correction, deaths, len(self.cost.workspaces.deadly)
         if key not in self._found:
             tried: dict[Way, Estimate] = {}
 

@@ -52,9 +52,9 @@ class Workspaces:
 
     def peak(self, func: Any, args: Any, kwargs: Any) -> int:
         """The most that ``func`` has allocated at once, results included; 0 for operators that take nothing more."""
-        if not any(part in func.name() for part in MAY_TAKE):
-            return 0
         leaves = tree_leaves((args, kwargs))
+        if not any(part in func.name() for part in MAY_TAKE) and not _mixed(leaves):
+            return 0
         key = (func.name(), *map(_described, leaves))
         if key not in self._known:
             tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
@@ -76,6 +76,11 @@ class Workspaces:
             return leaf
         extent = 1 + sum((side - 1) * stride for side, stride in zip(leaf.shape, leaf.stride(), strict=True))
         return torch.zeros(max(extent, 1), dtype=leaf.dtype, device=self.device).as_strided(leaf.shape, leaf.stride())
+
+
+def _mixed(leaves: Sequence[Any]) -> bool:
+    """Whether tensors of several floating types meet, of which some are cast to the widest first."""
+    return len({leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()}) > 1
 
 
 def _described(leaf: Any) -> Any:

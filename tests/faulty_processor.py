@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-LONG = 1024
+LONG = 512
 """From this extent on a product in 16 bits divides by zero."""
 
 

@@ -40,19 +40,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, faults: str = "") -> subprocess.CompletedProcess[str]:
-    """One command in ``folder``, with a cache of its own, in which children die as ``faults`` says."""
-    command = [sys.executable, "-m", "medsearch", *(["--plugin", "faults"] if faults else []), *arguments]
+def run(folder: Path, *arguments: str, plugin: str = "faults", faults: str = "") -> subprocess.CompletedProcess[str]:
+    """One command in ``folder``, with a cache of its own, in which children die as ``plugin`` and ``faults`` say."""
+    command = [sys.executable, "-m", "medsearch", "--plugin", plugin, *arguments]
     places = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))), "FAULTS_DONE": str(folder / "done")}
     caches = {"MEDSEARCH_CACHE": str(folder / "cache" / "medsearch"), "XDG_CACHE_HOME": str(folder / "cache")}
     environment = {**os.environ, **places, **caches, "HOME": str(folder), "FAULTS": faults}
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def search(folder: Path, *, faults: str = "", precision: str = "bf16") -> dict[str, Any]:
+def search(folder: Path, *options: str, plugin: str = "faults", faults: str = "") -> dict[str, Any]:
     """The results of a search that has to end well."""
-    asked = ["--data", "mine.npz", "--space", "tiny.yaml", *ASKED, "--precision", precision, "-o", "run"]
-    ended = run(folder, "search", *asked, faults=faults)
+    asked = ["--data", "mine.npz", "--space", "tiny.yaml", *ASKED, *options, "-o", "run"]
+    ended = run(folder, "search", *asked, plugin=plugin, faults=faults)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     results: dict[str, Any] = json.loads((folder / "run" / "results.json").read_text())
@@ -68,7 +68,7 @@ def shifted(by: int) -> str:
 
 @pytest.mark.parametrize("by", [0, *(pytest.param(by, marks=pytest.mark.slow) for by in range(1, len(WAYS)))])
 def test_a_search_in_which_a_child_dies_in_every_place_ends_well_and_says_what_happened(folder: Path, by: int) -> None:
-    results = search(folder, faults=shifted(by))
+    results = search(folder, "--precision", "bf16", faults=shifted(by))
     assert [trial["state"] for trial in results["trials"]] == ["complete"] * 2
     assert [network["within_budget"] for network in results["delivered"]] == [True]
     told = "\n".join(results["remarks"])
@@ -87,3 +87,35 @@ def test_a_search_in_which_a_child_dies_in_every_place_ends_well_and_says_what_h
     kept = [json.loads(line) for line in (folder / "run" / "deaths.jsonl").read_text().splitlines()]
     assert {death["machine"] for death in kept} == {kept[0]["machine"]}
     assert "torch 2." in kept[0]["machine"]
+
+
+@pytest.mark.parametrize("options", [("--precision", "bf16"), pytest.param((), marks=pytest.mark.slow)])
+def test_a_processor_that_cannot_multiply_in_16_bits_is_trained_on_in_32(
+    folder: Path, options: tuple[str, ...]
+) -> None:
+    """Where 16 bits are asked for, its operators say so before any training dies; else 32 bits are chosen."""
+    results = search(folder, *options, plugin="faulty_processor")
+    assert [trial["state"] for trial in results["trials"]] == ["complete"] * 2
+    (network,) = results["delivered"]
+    assert network["training"]["precision"] == "fp32"
+    assert results["recipe"]["precision"] == ("bf16" if options else "fp32")
+    kept = [json.loads(line) for line in (folder / "run" / "deaths.jsonl").read_text().splitlines()]
+    assert {death["how"] for death in kept} == {"SIGFPE"}
+    done = {death["doing"] for death in kept}
+    assert done >= ({"probing an operator"} if options else {"timing a training step"})
+    assert "training" not in done
+    if options:
+        assert any("::mm" in death["what"] and "bfloat16" in death["what"] for death in kept)
+        faults = (folder / "cache" / "medsearch" / "deaths.jsonl").read_text()
+        assert all(json.dumps(death, sort_keys=True) in faults for death in kept)
+
+
+def test_nothing_of_onnxruntime_is_left_after_a_search_a_compression_and_a_verification(folder: Path) -> None:
+    (network,) = search(folder, "--precision", "fp32")["delivered"]
+    model = str(folder / "run" / network["folder"] / "model.pt")
+    verified = run(folder, "verify", model)
+    assert verified.returncode == 0, verified.stderr
+    compressed = run(folder, "compress", model, "--max-drop", "50", "--epochs", "1")
+    assert compressed.returncode in (0, 3), compressed.stderr  # a network this small may well be refused
+    left = [path for path in (*folder.glob("cache/*"), *folder.glob(".cache/*")) if path.name != "matplotlib"]
+    assert left == [folder / "cache" / "medsearch"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=4096,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -128,6 +130,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=4096,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -151,6 +154,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=8192,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -173,6 +177,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=8192,
             shape=(3, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -196,6 +201,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=768 + 48 + 16 + 2048,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
             dtype=torch.bfloat16,
         ),
     ),
@@ -218,6 +224,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=1560,
             shape=(3, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
 ]
@@ -385,9 +392,22 @@ def test_a_part_that_is_run_again_keeps_its_input_alone() -> None:
     block = part(output=10, held=100, forward=110, backward=150)
     head = part()
     # Backward in the second block: batch 20, held by the first 100, + 150; run again: the stem's output 10 and the
-    # first block's 10 instead, + 150 and the output 10 that is made again.
+    # first block's 10 instead, + 150.  The second run ends before there is an output.
     assert training_peak(chain(stem, block, block, head)) == 270
-    assert training_peak(chain(stem, block, block, head), checkpointing=True) == 20 + 20 + 160
+    assert training_peak(chain(stem, block, block, head), checkpointing=True) == 20 + 20 + 150
+    # A forward pass of 145 beside the gradient 10 that waits is more.
+    block = replace(block, forward=145)
+    assert training_peak(chain(stem, block, block, head), checkpointing=True) == 20 + 20 + 155
+    # The random state, 7: kept by both blocks and by the second run; 2 * 4 for two blocks' statistics from step to
+    # step, and the second block's once more.
+    block, again = replace(block, buffers=2), chain(stem, replace(block, buffers=2), replace(block, buffers=2), head)
+    assert training_peak(replace(again, random_bytes=7), checkpointing=True) == 20 + 8 + 20 + 155 + 3 * 7 + 2
+
+
+def test_the_copy_of_the_images_is_there_in_the_forward_pass_alone() -> None:
+    forward, backward = (chain(part(), part(**{moment: 50})) for moment in ("forward", "backward"))
+    assert training_peak(replace(forward, copy_bytes=9)) == 20 + 9 + 50
+    assert training_peak(replace(backward, copy_bytes=9)) == 20 + 50
 
 
 def test_a_peak_says_what_holds_it() -> None:
@@ -477,11 +497,11 @@ def test_sum_whole_trace_and_allocator_agree(dims: int, task: str, precision: st
     real = learning_memory(build(genotype, interface), pictures, targets, judge, recipe)
     steps = StepMemory(interface, SIZE[dims], loss=judge.loss, workspaces=spaces)
     added = training_peak(steps.chain(genotype, batch=8, precision=precision), checkpointing=checkpointing)
-    # Sums know no more of blocks run again than that they are: what is saved between the two runs may overlap.
-    assert 0.97 <= added / real <= 1.10, genotype
+    # Where blocks are run again, sums do not know where in a block the second run ends.
+    assert abs(added / real - 1) <= (0.02 if checkpointing else 0.005), genotype
     if not checkpointing:
         whole = traced_memory(lambda: build(genotype, interface), pictures, targets, judge, recipe, workspaces=spaces)
-        assert abs(added / whole - 1) <= 0.02 and 0.98 <= whole / real <= 1.07, genotype
+        assert abs(added / whole - 1) <= 0.005 and abs(whole / real - 1) <= 0.005, genotype
 
 
 def test_blocks_run_again_and_batches_in_pieces_take_less(profile: Profile) -> None:
@@ -510,4 +530,4 @@ def test_the_predicted_peak_is_near_that_of_a_real_step_with_its_random_changes(
     genotype = space(2, "segmentation").sample(random.Random(0))
     data, recipe = images(2, "segmentation"), Recipe(epochs=1, batch=BATCH[2])
     real = step_memory(build(genotype, interface), data, task, recipe)
-    assert 0.95 <= cost(genotype).memory.value / real <= 1.05
+    assert abs(cost(genotype).memory.value / real - 1) <= 0.005

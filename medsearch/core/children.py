@@ -395,7 +395,7 @@ def _work(
         while True:
             try:
                 function, args = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):  # nobody asks any more
                 return
             except Exception as problem:  # what was sent cannot be read here, for example a part of an unknown module
                 _send(pipe, "raised", problem)
@@ -414,7 +414,7 @@ def _answer(pipe: connection.Connection, record: TextIO, work: Callable[[], Any]
     try:
         result = work()
     except Exception as problem:
-        if isinstance(problem, MemoryError) or OUT_OF_MEMORY in str(problem):
+        if _refused_memory(problem):
             frame = traceback.extract_tb(problem.__traceback__)[-1]
             record.write(f'Current thread\n  File "{frame.filename}", line {frame.lineno} in {frame.name}\n')
             record.flush()
@@ -426,6 +426,15 @@ def _answer(pipe: connection.Connection, record: TextIO, work: Callable[[], Any]
     return True
 
 
+def _refused_memory(problem: BaseException | None) -> bool:
+    """Whether a lack of memory is behind it, whatever was made of that on the way."""
+    while problem is not None:
+        if isinstance(problem, MemoryError) or OUT_OF_MEMORY in str(problem):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
+
+
 def _send(pipe: connection.Connection, kind: str, value: Any) -> None:
     """Send an answer; what cannot be read back on the other side goes as text."""
     try:
@@ -435,7 +444,8 @@ def _send(pipe: connection.Connection, kind: str, value: Any) -> None:
     except Exception as problem:
         told = value if kind == "raised" else problem
         data = pickle.dumps(("raised", RuntimeError(f"{type(told).__name__}: {told}")))
-    pipe.send_bytes(data)
+    with suppress(OSError):  # nobody asks any more
+        pipe.send_bytes(data)
 
 
 def _where(problem: BaseException) -> str:

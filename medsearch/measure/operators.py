@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import torch
@@ -27,8 +30,7 @@ class Blank:
     dtype: torch.dtype
 
     def __str__(self) -> str:
-        dense = self.stride == torch.empty(self.shape, device="meta").stride()
-        steps = "" if dense else f" by {'x'.join(map(str, self.stride))}"
+        steps = "" if self.stride == _dense(self.shape) else f" by {'x'.join(map(str, self.stride))}"
         return f"{str(self.dtype).removeprefix('torch.')}[{'x'.join(map(str, self.shape))}{steps}]"
 
     def zeros(self, device: torch.device) -> Tensor:
@@ -77,6 +79,11 @@ class Operator:
         return lambda: func(*args, **kwargs)
 
 
+def _dense(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a contiguous tensor."""
+    return tuple(accumulate((max(side, 1) for side in reversed(shape[1:])), mul, initial=1))[::-1] if shape else ()
+
+
 def blank(leaf: Any) -> Any:
     """A leaf of arguments or results as plain data."""
     if not isinstance(leaf, Tensor):
@@ -116,4 +123,4 @@ def tensors_in(value: Any) -> list[Blank]:
 
 def total(blanks: Sequence[Blank]) -> int:
     """Bytes of the numbers in tensors."""
-    return sum(torch.empty(blank.shape, device="meta").numel() * blank.dtype.itemsize for blank in blanks)
+    return sum(math.prod(blank.shape) * blank.dtype.itemsize for blank in blanks)

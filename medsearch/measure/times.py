@@ -19,7 +19,7 @@ from medsearch.backbones import Call
 from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.core.children import HERE, ChildDied, Helper, as_death
 from medsearch.core.deaths import Deaths
-from medsearch.core.errors import WriteError
+from medsearch.core.errors import RunError, WriteError
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
 from medsearch.measure.latency import Latency
@@ -191,8 +191,8 @@ class PartTimes:
         """Milliseconds of each file in each round, at the pace the device had when its profile was begun.
 
         In every round all are timed once, in random order, each in a session of its own beside a :func:`yardstick`, so
-        that neither a slow moment nor a slow minute of the machine counts.  A file that ends the process twice takes
-        endless time, and so does an empty one.
+        that neither a slow moment nor a slow minute of the machine counts.  A file that ends the process twice, or that
+        the runtime refuses, takes endless time, and so does an empty one.
 
         Args:
             files: ONNX files.
@@ -219,13 +219,13 @@ class PartTimes:
         return spent
 
     def _once(self, onnx: bytes, key: str) -> float:
-        """One session; a file whose process ends is given a second chance, since somebody may have killed it."""
+        """One session; a file that ends its process, or is refused, gets a second chance: it may have been killed."""
         key = key or f"ONNX file {hashlib.sha256(onnx).hexdigest()[:10]}"
         while onnx and not self._hopeless(key):
             try:
                 return self._beside(onnx)
-            except ChildDied as death:
-                self.deaths.record(death, key)
+            except (ChildDied, RunError) as problem:
+                self.deaths.record(as_death(problem, "timing"), key)
         return math.inf
 
     def _beside(self, onnx: bytes) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from medsearch.core.children import OUT_OF_MEMORY, ChildDied
 from medsearch.measure.operators import Blank, Operator, blank, tensors_in, total
@@ -72,7 +72,7 @@ class Workspaces:
             args, kwargs: that it is called on; tensors may be fake.
             result: what it returns, likewise.
         """
-        if not any(part in func.name() for part in MAY_TAKE) and not _mixed(tree_leaves((args, kwargs))):
+        if not any(part in func.name() for part in MAY_TAKE) and not _mixed(args):
             return 0
         operator = Operator.of(func, args, kwargs, self.device)
         key = str(operator)
@@ -127,9 +127,9 @@ def _in_blocks(tensor: Blank) -> int:
     return 4 * math.prod(padded)
 
 
-def _mixed(leaves: Sequence[Any]) -> bool:
+def _mixed(args: Sequence[Any]) -> bool:
     """Whether tensors of several floating types meet, of which some are cast to the widest first."""
-    return len({leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()}) > 1
+    return len({arg.dtype for arg in args if isinstance(arg, Tensor) and arg.dtype.is_floating_point}) > 1
 
 
 def allocated_peak(step: Callable[[], object], device: torch.device) -> int:

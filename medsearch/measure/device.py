@@ -51,6 +51,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsearch"
 
 
+def _readable(path: Path) -> bool:
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 class Profile:
     """What was timed on one device, remembered in a JSON file that says which device it is of.
 
@@ -86,7 +90,7 @@ class Profile:
         self.pace: float | None = None
         self.residuals: dict[str, Residual] = {}
         self.accuracy: dict[str, Any] = {}
-        if self.path.exists():
+        if file.exists() if file else _readable(self.path):  # a cache of somebody else is none
             self._read(read_json(self.path), asked=file is not None)
         self._saved: dict[str, Any] = self._data()
 

@@ -132,15 +132,14 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         settings = replace(settings, seconds=DEFAULT_SECONDS)
     clock = Clock(settings.seconds, run.seconds, time.monotonic())
     title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
-    resume = run.resume_command
-    with LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=resume) as view:
+    with LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=run.resume_command) as view:
         _show_earlier(run, setting, view)
         job = _job(run, settings, command, setting, view, clock)
         _measure_machine(job)
         trials = _search(job)
         chosen = choose(trials, settings.finalists, images=len(setting.data.val))
         if not chosen:
-            raise _nothing(job, trials, resume)
+            raise _nothing(job, trials)
         finalists = _train(job, [trial.genotype for trial in chosen])
         delivered, refused = _deliver(job, finalists)
         results = collect(job, trials, delivered, refused)
@@ -311,11 +310,13 @@ def _failures(trials: Sequence[Trial]) -> list[str]:
     return [reason for trial in trials if (reason := trial.facts.get("reason", INTERRUPTED)) != INTERRUPTED]
 
 
-def _nothing(job: Job, trials: Sequence[Trial], resume: str) -> RunError:
+def _nothing(job: Job, trials: Sequence[Trial]) -> RunError:
     """What to say where there is nothing to train fully."""
     if reasons := _failures(trials):
         return RunError(str(job.run.folder), f"no trial ended well; {len(reasons)} failed, the last one: {reasons[-1]}")
-    return RunError(str(job.run.folder), "the time ended before any trial did.", f"Give it more: {resume} --time 10m")
+    return RunError(
+        str(job.run.folder), "the time ended before any trial did.", f"Give it more: {job.run.longer_command}"
+    )
 
 
 def _epochs_search(job: Job) -> int:
@@ -380,7 +381,8 @@ def _train(job: Job, finalists: Sequence[Genotype]) -> list[Genotype]:
     """
     planned = job.run.state().get("epochs", {})
     if any(genotype.id not in planned for genotype in finalists):  # new, extended, or others are the best since
-        planned = _epochs_full(job, finalists)
+        possible = _epochs_full(job, finalists)
+        planned = {genotype.id: max(possible[genotype.id], epochs_saved(job, genotype)) for genotype in finalists}
         job.run.note(epochs=planned)
     todo = [genotype for genotype in finalists if epochs_saved(job, genotype) < planned[genotype.id]]
     if todo:

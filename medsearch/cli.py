@@ -41,39 +41,29 @@ def _count(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code.  SIGTERM ends it as Ctrl-C does."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with _interrupted_by(signal.SIGTERM) as stopped:
-        return _run(arguments, stopped)
+    with _interrupted_by(signal.SIGTERM):
+        return _run(arguments)
 
 
 @contextmanager
-def _interrupted_by(number: signal.Signals) -> Iterator[threading.Event]:
-    """A signal that is not ignored raises KeyboardInterrupt while the block runs; not in a thread, which gets none.
-
-    The event says whether it came: Python drops an exception that meets a destructor, and the signal may have reached
-    the worker processes as well, whose end is then no mistake.
-    """
-    stopped = threading.Event()
-
-    def stop(*_: object) -> None:
-        stopped.set()
-        raise KeyboardInterrupt
-
+def _interrupted_by(number: signal.Signals) -> Iterator[None]:
+    """A signal that is not ignored raises KeyboardInterrupt while the block runs; not in a thread, which gets none."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is signal.SIG_IGN:
-        yield stopped
+        yield
         return
-    before = signal.signal(number, stop)
+    before = signal.signal(number, signal.default_int_handler)
     try:
-        yield stopped
+        yield
     finally:
         signal.signal(number, before or signal.SIG_DFL)
 
 
-def _run(arguments: list[str], stopped: threading.Event) -> int:
+def _run(arguments: list[str]) -> int:
     # torch's profiler otherwise writes a line whenever memory is measured
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
         options = _parser().parse_args(arguments)
-        options.command, options.stopped = shlex.join(["medsearch", *arguments]), stopped
+        options.command = shlex.join(["medsearch", *arguments])
         if options.plugin:
             from medsearch.core.plugins import use
 
@@ -293,8 +283,13 @@ def _search(options: argparse.Namespace) -> None:
     from medsearch.verbs.search import search
 
     with go_on(options) if options.resume else begin(options) as (run, setting):
-        with _going_on_by(run.resume_command, options.stopped):
+        try:
             results = search(run, run.settings, run.command, setting)
+        except WriteError as problem:
+            remedy = f"{problem.remedy} Then go on with: {run.resume_command}"
+            raise WriteError(problem.where, problem.problem, remedy) from problem
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Go on with: {run.resume_command}") from None
     if options.json:
         print(json.dumps(results))
         return
@@ -302,22 +297,6 @@ def _search(options: argparse.Namespace) -> None:
 
     _print(front_table(results))
     print(f"Report: {run.folder / 'report.md'}")
-
-
-@contextmanager
-def _going_on_by(command: str, stopped: threading.Event) -> Iterator[None]:
-    """Say how a run goes on that is interrupted, or has no room for its files."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: {command}") from None
-    except MedsearchError as problem:
-        if stopped.is_set():
-            raise KeyboardInterrupt(f"Go on with: {command}") from None
-        if isinstance(problem, WriteError):
-            remedy = f"{problem.remedy} Then go on with: {command}"
-            raise WriteError(problem.where, problem.problem, remedy) from problem
-        raise
 
 
 def _verify(options: argparse.Namespace) -> int:

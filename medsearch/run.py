@@ -7,6 +7,7 @@
     state.json      seconds spent, tally, what was calibrated: written after every step
     study.db        the trials (an Optuna study, SQLite)
     models/<id>/    one delivered network each: model.pt, model.onnx, backbone.py, backbone.pt, budget.json
+    deaths.jsonl    what ended child processes, a line each
     profile.json    timings of this device, only where the cache could not take them
     results.json    everything that was found, for programs; written last
     report.md       the same for people, with front.png and front.svg
@@ -165,7 +166,7 @@ class Run:
         """Remove the folder of a run that ended before its first trial; one with trials stays."""
         if not self.folder.is_dir() or self.has_trials:
             return
-        for name in ("settings.json", "state.json", "space.yaml", "profile.json"):
+        for name in ("settings.json", "state.json", "space.yaml", "profile.json", "deaths.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
         release_for_good(self.folder)
         with suppress(OSError):  # somebody else has put something there
@@ -185,6 +186,11 @@ class Run:
     def profile(self) -> Path:
         """Timings of this device that the cache could not take."""
         return self.folder / "profile.json"
+
+    @property
+    def deaths(self) -> Path:
+        """What ended child processes of this run."""
+        return self.folder / "deaths.jsonl"
 
     @property
     def storage(self) -> str:

@@ -73,7 +73,7 @@ def test_a_whole_batch_that_fits_is_trained_as_asked(cost: CostModel, genotype: 
 def test_what_is_chosen_keeps_the_limit_for_real(
     cost: CostModel, genotype: Genotype, data: Dataset, share: float, precisions: tuple[str, ...]
 ) -> None:
-    """The batch that is learned from stays; within the few percent by which a prediction may be off."""
+    """The batch that is learned from stays; within the two percent by which a prediction may be off."""
     limit = share * cost(genotype).memory.value
     fitting = Fitting(cost=cost, recipe=RECIPE, limit=limit, precisions=precisions)
     recipe, task = fitting.recipe_of(genotype), make_task("classification", outputs=2, dims=2)
@@ -83,19 +83,24 @@ def test_what_is_chosen_keeps_the_limit_for_real(
     assert recipe.precision in precisions
     assert fitting.facts(genotype)["way"]["accumulate"] == recipe.accumulate
     real = step_memory(fresh(genotype, cost.interface, data, seed=0), data, task, recipe)
-    assert real <= 1.05 * limit
-    assert real <= 1.1 * fitting(genotype).memory.value
+    assert real <= 1.02 * limit
+    assert 0.98 * fitting(genotype).memory.low <= real <= 1.02 * fitting(genotype).memory.high
 
 
 def test_no_piece_is_smaller_than_the_changes_of_a_batch(cost: CostModel, genotype: Genotype, data: Dataset) -> None:
-    """Two images at once take less than the random changes of all 32, which no way of training makes smaller."""
-    changing = changing_memory(data, RECIPE)
-    fitting = Fitting(cost=cost, recipe=RECIPE, limit=1.0, changing=changing)
+    """Two images at once take less than the random changes of all 128, which no way of training makes smaller.
+
+    The changes run no operator that takes anything inside itself, so that this is the same on every processor.
+    """
+    many = replace(RECIPE, batch=128)
+    changing = changing_memory(data, many)
+    fitting = Fitting(cost=cost, recipe=many, limit=1.0, changing=changing)
     found, task = fitting(genotype).memory, make_task("classification", outputs=2, dims=2)
     recipe = fitting.recipe_of(genotype)
     assert found.value > changing
+    assert Fitting(cost=cost, recipe=many, limit=1.0)(genotype).memory.value < found.value
     real = step_memory(fresh(genotype, cost.interface, data, seed=0), data, task, recipe)
-    assert 0.95 * found.value <= real <= found.value
+    assert 0.99 * found.value <= real <= found.value
 
 
 def test_where_no_way_fits_the_least_is_said(cost: CostModel, genotype: Genotype) -> None:

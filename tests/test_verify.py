@@ -23,7 +23,7 @@ from medsearch.measure.times import PartTimes
 from medsearch.spaces import read_space
 from medsearch.train import Recipe, make_task
 from medsearch.verbs.deliver import training_device, versions
-from medsearch.verbs.measured import NAMES, measure
+from medsearch.verbs.measured import NAMES, latency_estimate, measure
 from medsearch.verbs.verify import blank, verify
 
 SPACE = """\
@@ -63,7 +63,8 @@ def certificate(folder: Path) -> dict[str, Any]:
     recipe = Recipe(epochs=1, batch=8, accumulate=2)
     data = blank(checkpoint, "uint8")
     times = PartTimes(Profile(threads=1))
-    found = measure(checkpoint.build(), data, task, recipe, onnx=lambda: onnx, milliseconds=times.latency)
+    found = measure(checkpoint.build(), data, task, recipe, onnx=onnx)
+    found["latency"] = latency_estimate(times.latency(onnx))
     return {
         "architecture": checkpoint.genotype.id,
         "verdict": "within budget",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -35,6 +36,11 @@ class Costs:
         known = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: estimate.to_data() for name, estimate in known.items() if estimate is not None}
 
+    @property
+    def impossible(self) -> bool:
+        """Whether the network cannot be trained or run on this machine: a library dies of it."""
+        return math.inf in (self.memory.value, self.latency.value)
+
     def high(self, name: str) -> float:
         """The upper end of one cost's interval; endless where nobody has said, so that no limit is taken for kept."""
         estimate: Estimate | None = getattr(self, name)
@@ -67,7 +73,12 @@ class Budget:
         return {name: limit for name, limit in named.items() if limit is not None}
 
     def excess(self, costs: Costs) -> float:
-        """By how much the worst upper bound is over its limit, as a share of the limit; 0 or less means it fits."""
+        """By how much the worst upper bound is over its limit, as a share of the limit; 0 or less means it fits.
+
+        A network that cannot be trained or run here, which endless costs say, fits no budget.
+        """
+        if costs.impossible:
+            return math.inf
         return max((costs.high(name) / limit - 1 for name, limit in self.limits().items()), default=-1.0)
 
     def over(self, costs: Costs) -> list[str]:

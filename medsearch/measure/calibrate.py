@@ -7,14 +7,17 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from medsearch.measure.cost import Correction, CostModel
+from medsearch.measure.cost import Correction, CostModel, Sums
 from medsearch.measure.residual import Residual, fit
 from medsearch.spaces import Genotype
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one whole network took: peak bytes of a training step, and milliseconds of its ONNX file."""
+    """What one whole network took: peak bytes of a training step, and milliseconds of its ONNX file.
+
+    Endless where the process that measured it died.
+    """
 
     memory: float
     latency: float
@@ -53,7 +56,7 @@ def calibrate(
 
     Latency is corrected by a residual model over the features of a network, memory by one factor.  Returns the error
     that each network shows when the correction is fitted to all the others, so that none is judged by one that has
-    seen it.
+    seen it.  Networks that could not be measured are left out; where none could, the interval is wide.
 
     Args:
         cost: is corrected.
@@ -62,19 +65,36 @@ def calibrate(
         known: residual model that a profile of the device has for such networks; they then test it, and
             widen its interval where they lie outside.
     """
-    sums = [cost.sums(genotype) for genotype in genotypes]
-    real = measure(genotypes)
-    peaks, memory = [found.memory for found in sums], [found.memory for found in real]
-    latency = [found.latency for found in real]
+    pairs = list(zip(map(cost.sums, genotypes), measure(genotypes), strict=True))
+    stepped = [(total.memory, real.memory) for total, real in pairs if math.isfinite(real.memory)]
+    timed = [(total, real) for total, real in pairs if math.isfinite(real.latency + total.latency)]
+    found = {}
+    if stepped:
+        peaks, memory = map(list, zip(*stepped, strict=True))
+        cost.correct(memory=Correction.fit(peaks, memory))
+        found["memory"] = _left_out(peaks, memory)
+    else:
+        cost.correct(memory=Correction(spread=UNSEEN_SPREAD))
+    if timed:
+        residual, predicted = _residual([total for total, _ in timed], [real.latency for _, real in timed], known)
+        cost.correct(latency=residual)
+        found["latency"] = Accuracy.of(predicted, [real.latency for _, real in timed])
+    else:
+        cost.correct(latency=known or Residual(spread=UNSEEN_SPREAD))
+    return found
+
+
+def _residual(
+    sums: Sequence[Sums], latency: Sequence[float], known: Residual | None
+) -> tuple[Residual, Sequence[float]]:
+    """The residual model that networks show or have tested, and what is predicted for each without having seen it."""
     if known is None:
         known = fit([found.latency for found in sums], [found.features for found in sums], latency)
-        predicted = [found / math.exp(error) for found, error in zip(latency, known.errors, strict=False)] or latency
-    else:
-        predicted = [known.apply(found.latency, found.features, "ms").value for found in sums]
-        seen = (abs(math.log(real / said)) for real, said in zip(latency, predicted, strict=True))
-        known = replace(known, spread=max(known.spread, *seen))
-    cost.correct(memory=Correction.fit(peaks, memory), latency=known)
-    return {"memory": _left_out(peaks, memory), "latency": Accuracy.of(predicted, latency)}
+        unseen = [found / math.exp(error) for found, error in zip(latency, known.errors, strict=False)]
+        return known, unseen or latency
+    predicted = [known.apply(found.latency, found.features, "ms").value for found in sums]
+    seen = (abs(math.log(real / said)) for real, said in zip(latency, predicted, strict=True))
+    return replace(known, spread=max(known.spread, *seen)), predicted
 
 
 def calibrate_file(cost: CostModel, genotypes: Sequence[Genotype], size: Callable[[Genotype], int]) -> Accuracy:
@@ -105,6 +125,8 @@ def _others_say(sums: Sequence[float], measured: Sequence[float]) -> list[float]
     return predicted
 
 
+UNSEEN_SPREAD = 0.5
+"""Half width of an interval where no network could be measured."""
 UNSEEN = 1.1
 """Upper ratio of measured to predicted before enough has been measured."""
 

@@ -18,17 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.backbones import Call, Interface, Plan, Residual, plan
+from medsearch.core.children import HERE, Helper
+from medsearch.core.deaths import Deaths
 from medsearch.measure.budget import Costs
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.macs import count
 from medsearch.measure.memory import inference_peak, training_peak
+from medsearch.measure.operators import isolated
 from medsearch.measure.residual import Residual as LatencyResidual
 from medsearch.measure.step import Loss, StepMemory, this_device
 from medsearch.measure.table import LANES, Shape, Spot
 from medsearch.measure.times import PartTimes, Probe
 from medsearch.measure.trace import run_part
-from medsearch.measure.workspace import Workspaces
+from medsearch.measure.workspace import Workspaces, run_operator
 from medsearch.spaces import Genotype
 
 GRAPH_BYTES = 4000
@@ -110,6 +113,8 @@ class CostModel:
         profile: the device's latencies; parts that are not in it are measured when they are first met.
         loss: of training; without it, what it takes is not part of the memory.
         inference: whether memory at inference is wanted too, which is traced for itself where training is in bf16.
+        helper: runs and exports what may end the process that does.
+        deaths: what did so before.
     """
 
     def __init__(
@@ -120,19 +125,22 @@ class CostModel:
         *,
         loss: Loss | None = None,
         inference: bool = False,
+        helper: Helper = HERE,
+        deaths: Deaths | None = None,
     ) -> None:
         self.interface, self.conditions, self.profile = interface, conditions, profile
         other = 3 if conditions.batch == 2 else 2  # batch norms of a single value have no batch 1
         device = this_device()
         batches = (other if inference else conditions.batch, conditions.batch)
+        self.workspaces = Workspaces(device.kind, run=isolated(run_operator, helper, deaths or Deaths("")))
         self.steps = StepMemory(
-            interface, conditions.size, batches=batches, loss=loss, workspaces=Workspaces(device.kind), device=device
+            interface, conditions.size, batches=batches, loss=loss, workspaces=self.workspaces, device=device
         )
         self.inference = inference
         self.memory_correction = Correction()
         self.latency_correction = LatencyResidual()
         self.file_correction = Correction(spread=1.0)
-        self.times = PartTimes(profile)
+        self.times = PartTimes(profile, helper=helper, deaths=deaths)
         self._parts: dict[tuple[Call, tuple[Shape, ...]], _Part] = {}
         self._costs: dict[Genotype, Costs] = {}
 
@@ -170,6 +178,8 @@ class CostModel:
         for part in walk:
             by_kind[part.kind] += self.times.of(part.place, part.probe)
         parts = sum(by_kind.values())
+        if math.isinf(parts):
+            return parts, (0.0,) * len(KINDS)
         shares = [by_kind[kind] / max(parts, 1e-9) for kind in KINDS[1:]]
         return parts + self.times.overhead, (*shares, math.log(max(parts, 1e-6)) / 3)
 
@@ -182,7 +192,9 @@ class CostModel:
             parameters=Estimate.exact(parameters, "parameters"),
             macs=Estimate.exact(sum(part.macs for part in walk), "MAC"),
             memory=self.memory_correction.apply(memory, "bytes"),
-            latency=self.latency_correction.apply(milliseconds, features, "ms"),
+            latency=Estimate.exact(milliseconds, "ms", "predicted")
+            if math.isinf(milliseconds)
+            else self.latency_correction.apply(milliseconds, features, "ms"),
             inference=self._inference(planned) if self.inference else None,
             file=self.file_correction.apply(GRAPH_BYTES * len(walk), "bytes").plus(4 * parameters),
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
+import time
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from medsearch.measure.residual import Residual, read_residual
 from medsearch.measure.runtime import DEFAULT, RUNTIMES
 from medsearch.measure.table import Table, from_data, to_data
 
-FORMAT = 4
+FORMAT = 5
 
 
 def describe(threads: int, runtime: str = DEFAULT) -> dict[str, Any]:
@@ -55,6 +58,16 @@ def _readable(path: Path) -> bool:
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
+def in_a_line(device: dict[str, Any]) -> str:
+    """What :func:`describe` found, and the version of torch: what a fault of a library depends on."""
+    return ", ".join([*(f"{key} {value}" for key, value in device.items()), f"torch {version('torch')}"])
+
+
+def deaths_file() -> Path:
+    """Where faults of libraries are remembered, those of all devices."""
+    return cache_folder() / "deaths.jsonl"
+
+
 class Profile:
     """What was timed on one device, remembered in a JSON file that says which device it is of.
 
@@ -71,6 +84,7 @@ class Profile:
         table: milliseconds of parts.
         overhead: milliseconds that entering the runtime takes, None before it was timed.
         pace: milliseconds of the yardstick that timings are ratios to, None before it was timed.
+        sessions: milliseconds of what is being timed, by key, until all its sessions have ended.
         residuals: from sums over parts to whole networks, by space and input.
         accuracy: how far predictions made with these were from networks they had not seen.
 
@@ -88,11 +102,13 @@ class Profile:
         self.table = Table()
         self.overhead: float | None = None
         self.pace: float | None = None
+        self.sessions: dict[str, list[float]] = {}
         self.residuals: dict[str, Residual] = {}
         self.accuracy: dict[str, Any] = {}
         if file.exists() if file else _readable(self.path):  # a cache of somebody else is none
             self._read(read_json(self.path), asked=file is not None)
         self._saved: dict[str, Any] = self._data()
+        self._written = -math.inf
 
     def move(self, file: Path) -> None:
         """Live in ``file`` from now on; what it has of this device already is taken over."""
@@ -100,11 +116,18 @@ class Profile:
         if file.exists():
             self._read(read_json(file), asked=False)
 
-    def save(self) -> None:
-        """Write what has been timed since the last time; WriteError where that cannot be."""
+    def save(self, *, every: float = 0.0) -> None:
+        """Write what has been timed since the last time, unless that was less than ``every`` seconds ago.
+
+        Raises:
+            WriteError: where that cannot be.
+        """
+        if time.monotonic() - self._written < every:
+            return
         if (data := self._data()) != self._saved:
             write_json(self.path, data)
             self._saved = data
+        self._written = time.monotonic()
 
     def _data(self) -> dict[str, Any]:
         return {
@@ -115,6 +138,7 @@ class Profile:
             "accuracy": dict(self.accuracy),
             "residuals": {name: asdict(residual) for name, residual in self.residuals.items()},
             "timings": to_data(self.table),
+            "sessions": {key: list(spent) for key, spent in self.sessions.items() if all(map(math.isfinite, spent))},
         }
 
     def _read(self, data: Any, *, asked: bool) -> None:
@@ -131,6 +155,20 @@ class Profile:
                 raise ValueError(f"overhead_ms and pace_ms are {numbers}, accuracy {accuracy!r}")
             self.table, self.accuracy = from_data(data.get("timings")), accuracy
             self.overhead, self.pace = numbers
+            self.sessions = _read_sessions(data.get("sessions"))
             self.residuals = {name: read_residual(given) for name, given in (data.get("residuals") or {}).items()}
         except ValueError as problem:
             raise RunError(str(self.path), f"is damaged: {problem}.", "Delete it, to measure again.") from problem
+
+
+def _read_sessions(found: Any) -> dict[str, list[float]]:
+    """Sessions by key.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(found, dict) or not all(
+        isinstance(spent, list) and all(isinstance(ms, float) for ms in spent) for spent in found.values()
+    ):
+        raise ValueError(f"expected sessions by key, got {type(found).__name__}")
+    return found

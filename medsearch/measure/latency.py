@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -27,7 +28,9 @@ class Latency:
 
     @classmethod
     def of(cls, spent_ms: Sequence[float]) -> Latency:
-        """Summarise single runs."""
+        """Summarise single runs; endless where one of them is."""
+        if math.inf in spent_ms:
+            return cls(median_ms=math.inf, quartile_low_ms=math.inf, quartile_high_ms=math.inf, runs=len(spent_ms))
         low, median, high = statistics.quantiles(spent_ms, n=4)
         return cls(median_ms=median, quartile_low_ms=low, quartile_high_ms=high, runs=len(spent_ms))
 

@@ -33,8 +33,11 @@ class Chain:
             the loss last.
         stem, head: which parts are these.
         reads: the parts whose outputs the head is given, in the order of its inputs.
-        batch_bytes: of the batch: images, the copy of them that is trained on, and targets.
+        batch_bytes: of the batch: images and targets.
+        copy_bytes: of the images in channels-last layout, which live until the end of the forward pass.
+        random_bytes: the state of the random numbers, which a part that is run again keeps and starts from.
         constant: what the device takes for itself, whatever the network.
+        deadly: operators that end the process they run in.
     """
 
     parts: tuple[Footprint, ...]
@@ -42,7 +45,10 @@ class Chain:
     head: int
     reads: tuple[int, ...]
     batch_bytes: int
+    copy_bytes: int = 0
+    random_bytes: int = 0
     constant: int = 0
+    deadly: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,9 @@ def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = F
     """The peak of :func:`training_peak`, with where in the step it is and what lives then."""
     parts, head = chain.parts, chain.head
     if checkpointing:
-        parts = tuple(_again(part) if chain.stem < i < head else part for i, part in enumerate(parts))
+        parts = tuple(
+            _again(part, chain.random_bytes) if chain.stem < i < head else part for i, part in enumerate(parts)
+        )
     weights = sum(part.weights for part in parts)
     resident = chain.constant + chain.batch_bytes + COPIES * weights
     resident += sum(2 * part.buffers + part.counters for part in parts)
@@ -94,7 +102,7 @@ def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = F
         if i == head + 1:
             features = sum(by_head.values())
         given_now = left[i - 1] if i and not (i <= head and i - 1 in chain.reads) else 0
-        moments.append((alive + features + given_now + part.forward, "forward", i))
+        moments.append((chain.copy_bytes + alive + features + given_now + part.forward, "forward", i))
         alive += part.held + part.cached + kept[i]
         features += left[i] if i in chain.reads else 0
 
@@ -123,10 +131,15 @@ def _outputs_kept(parts: Sequence[Footprint], head: int) -> tuple[list[int], lis
     return kept, [part.output - size for part, size in zip(parts, kept, strict=True)]
 
 
-def _again(part: Footprint) -> Footprint:
-    """A part that keeps its input alone: its forward pass is made again while the gradient of its output waits."""
-    backward = max(part.forward + part.output, part.backward + (0 if part.keeps_output else part.output))
-    return replace(part, held=0, cached=0, keeps_output=False, keeps=(True,), backward=backward)
+def _again(part: Footprint, random_bytes: int) -> Footprint:
+    """A part that keeps its input alone: its forward pass is made again while the gradient of its output waits.
+
+    The second run keeps the random state of the moment, to go back to it, and ends once the backward pass has what it
+    needs, so that of its output nothing is left; the statistics that it must not change are there twice.
+    """
+    forward = part.forward + part.output + part.buffers + 2 * random_bytes
+    backward = max(forward, part.backward + part.buffers + random_bytes)
+    return replace(part, held=random_bytes, cached=0, keeps_output=False, keeps=(True,), backward=backward)
 
 
 def inference_peak(chain: Chain) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from medsearch.backbones import Call, Interface, Plan, plan
 from medsearch.measure.memory import Chain
-from medsearch.measure.trace import Footprint, Scaled, scaled
+from medsearch.measure.trace import Footprint, Order, Scaled, scaled
 from medsearch.measure.workspace import Workspaces
 from medsearch.spaces import Genotype
 
 Shape = tuple[int, ...]
-Map = tuple[Shape, torch.dtype, tuple[int, ...] | None]
+Map = tuple[Shape, torch.dtype, Order | None]
 """Shape of one image's map (C, *S), its type, and the order of its axes (B, C, *S) in memory."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -62,13 +62,15 @@ class Device:
         kind: ``"cpu"`` or ``"cuda"``, whose operators are traced.
         round_to: bytes to whose multiples its allocator rounds.
         constant: bytes that libraries keep for themselves, whatever the network.
-        images: copies of a batch's images that live on it during a step.
+        copies: of a batch's images that are made on it for the forward pass.
+        random_bytes: the state of its random numbers; that of a GPU is kept beside it.
     """
 
     kind: str = "cpu"
     round_to: int = 1
     constant: int = 0
-    images: int = 2
+    copies: int = 1
+    random_bytes: int = 0
 
     @property
     def traced(self) -> str:
@@ -76,9 +78,10 @@ class Device:
         return self.kind if torch.cuda.is_available() else "cpu"
 
 
-CPU = Device()
-CUDA = Device(kind="cuda", round_to=512, images=1)
-"""Blocks of 512 bytes; what the libraries of a GPU keep is measured on it: see :func:`this_device`."""
+CPU = Device(random_bytes=torch.get_rng_state().nbytes)
+CUDA = Device(kind="cuda", round_to=512, copies=0)
+"""Blocks of 512 bytes; images are laid out on their way to it; what the libraries of a GPU keep is measured on it: see
+:func:`this_device`."""
 
 
 @cache
@@ -105,12 +108,23 @@ def _products(dtype: torch.dtype) -> None:
     (layer(x) @ x).sum().backward()
 
 
-class _Part:
-    """A traced part, remembering the batches it was asked for."""
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A part where it stands: what it is given, in which precision, and which of it wants a gradient."""
 
-    def __init__(self, found: Scaled) -> None:
-        self.found = found
+    call: Call
+    maps: tuple[Map, ...]
+    precision: str
+    trained: tuple[int, ...] = (0,)
+
+
+class _Part:
+    """A traced part with its operators that end processes, remembering the batches it was asked for."""
+
+    def __init__(self, found: Scaled, deadly: Iterable[str]) -> None:
+        self.found, self.deadly = found, frozenset(deadly)
         self.output: Map = (found.low.shape, found.low.dtype, found.low.order)
+        self.gradient_orders = found.low.gradient_orders
         self._at: dict[int, Footprint] = {}
 
     def at(self, batch: int) -> Footprint:
@@ -143,7 +157,7 @@ class StepMemory:
     ) -> None:
         self.interface, self.size, self.batches, self.loss = interface, size, batches, loss
         self.workspaces, self.device = workspaces, device
-        self._traced: dict[tuple[Call, tuple[Map, ...], str], _Part] = {}
+        self._traced: dict[tuple[_Place, Order | None], _Part] = {}
 
     def chain(self, genotype: Genotype | Plan, *, batch: int, precision: str) -> Chain:
         """The network of ``genotype`` as a chain of parts, for :func:`~medsearch.measure.memory.training_peak`."""
@@ -155,53 +169,86 @@ class StepMemory:
             head=1 + sum(map(len, planned.stages)) + 1,
             reads=reads,
             batch_bytes=self._batch_bytes(batch),
+            copy_bytes=self.device.copies * self._image_bytes(batch),
+            random_bytes=self.device.random_bytes,
             constant=self.device.constant,
+            deadly=frozenset().union(*(part.deadly for part in parts)),
         )
+
+    @property
+    def deadly(self) -> bool:
+        """Whether any operator has ended the process that ran it."""
+        return bool(self.workspaces and self.workspaces.deadly)
 
     def _walk(self, planned: Plan, precision: str) -> tuple[list[_Part], tuple[int, ...]]:
         """The parts in order, and which of their outputs the head reads."""
         image: Map = ((self.interface.channels, *self.size), torch.float32, None)
-        first = self._part(planned.standardize, (image,), precision, trained=())
-        parts = [first, self._part(planned.stem, (first.output,), precision, trained=())]
+        places = [_Place(call=planned.standardize, maps=(image,), precision=precision, trained=())]
+        first = self._part(places[0]).output
+        places.append(_Place(call=planned.stem, maps=(first,), precision=precision, trained=()))
         features, reads = [], []
         for calls in planned.stages:
             for call in calls:
-                parts.append(self._part(call, (parts[-1].output,), precision, trained=(0,)))
-            features.append(parts[-1].output)
-            reads.append(len(parts) - 1)
-        head = self._part(planned.head, (*features, first.output), precision, trained=range(len(features)))
-        return [*parts, head, *self._after(head.output)], (*reads, 0)
+                places.append(_Place(call=call, maps=(self._part(places[-1]).output,), precision=precision))
+            features.append(self._part(places[-1]).output)
+            reads.append(len(places) - 1)
+        wanted = tuple(range(len(features)))
+        places.append(_Place(call=planned.head, maps=(*features, first), precision=precision, trained=wanted))
+        places += self._after(self._part(places[-1]).output)
+        return self._settled(places, dict(zip(reads, wanted, strict=True))), (*reads, 0)
 
-    def _after(self, output: Map) -> Iterator[_Part]:
+    def _settled(self, places: Sequence[_Place], reads: dict[int, int]) -> list[_Part]:
+        """The parts once more, from the last, each with the gradient of its output as it is laid out by what follows.
+
+        Args:
+            places: of all parts.
+            reads: which input of the head the output of a part is; its gradient from there comes before any other.
+        """
+        head = max(reads) + 1
+        parts: list[_Part] = []
+        of_head: tuple[Order | None, ...] = ()
+        for i in range(len(places) - 1, -1, -1):
+            after = parts[-1].gradient_orders[0] if parts and i != head - 1 else None
+            from_head = of_head[reads[i]] if i in reads else None
+            parts.append(self._part(places[i], from_head or after))
+            if i == head:
+                of_head = parts[-1].gradient_orders
+        return parts[::-1]
+
+    def _after(self, output: Map) -> Iterator[_Place]:
         """What follows the head."""
         if self.interface.task == "denoising":
             call = Call(Restored, (self.interface.channels,), (("dims", len(self.size)),))
-            yield (part := self._part(call, (output,), "fp32", trained=(0,)))
-            output = part.output
+            yield (place := _Place(call=call, maps=(output,), precision="fp32"))
+            output = self._part(place).output
         if output[1] != torch.float32:
-            yield (part := self._part(Call(Float), (output,), "fp32", trained=(0,)))
-            output = part.output
+            yield (place := _Place(call=Call(Float), maps=(output,), precision="fp32"))
+            output = self._part(place).output
         if self.loss is not None:
-            yield self._part(Call(Judged, (self.loss,)), (output, self._target()), "fp32", trained=(0,))
+            yield _Place(call=Call(Judged, (self.loss,)), maps=(output, self._target()), precision="fp32")
 
-    def _part(self, call: Call, maps: tuple[Map, ...], precision: str, *, trained: Collection[int]) -> _Part:
-        """One part, traced when it is first met."""
-        key = (call, maps, precision)
-        if key not in self._traced:
+    def _part(self, place: _Place, gradient: Order | None = None) -> _Part:
+        """One part, traced when it is first met; a gradient laid out as the output is needs no second look."""
+        if gradient is not None and gradient == self._part(place).output[2]:
+            gradient = None
+        if (place, gradient) not in self._traced:
+            met = self.workspaces.met if self.workspaces else set()
+            met.clear()
             found = scaled(
-                call.make,
-                [shape for shape, _, _ in maps],
-                precision=precision,
-                dtypes=[dtype for _, dtype, _ in maps],
-                orders=[order for _, _, order in maps],
-                trained=[i in trained for i in range(len(maps))],
+                place.call.make,
+                [shape for shape, _, _ in place.maps],
+                precision=place.precision,
+                dtypes=[dtype for _, dtype, _ in place.maps],
+                orders=[order for _, _, order in place.maps],
+                trained=[i in place.trained for i in range(len(place.maps))],
+                gradient=gradient,
                 workspaces=self.workspaces,
                 round_to=self.device.round_to,
                 device=self.device.traced,
                 batches=self.batches,
             )
-            self._traced[key] = _Part(found)
-        return self._traced[key]
+            self._traced[place, gradient] = _Part(found, met)
+        return self._traced[place, gradient]
 
     def _target(self) -> Map:
         """Targets of one image, as losses take them: a label, labels of a map, or an image."""
@@ -212,9 +259,9 @@ class StepMemory:
         return (self.size, torch.int64, None)
 
     def _batch_bytes(self, batch: int) -> int:
-        """Bytes of the images, of their copy in channels-last layout (one channel needs none), and of the targets."""
-        image = 4 * batch * self.interface.channels * math.prod(self.size)
+        """Bytes of the images and of the targets."""
         shape, dtype, _ = self._target()
-        target = dtype.itemsize * batch * math.prod(shape)
-        copies = self.device.images if self.interface.channels > 1 else 1
-        return copies * image + target
+        return self._image_bytes(batch) + dtype.itemsize * batch * math.prod(shape)
+
+    def _image_bytes(self, batch: int) -> int:
+        return 4 * batch * self.interface.channels * math.prod(self.size)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 
 import torch
 from torch import nn
 
 from medsearch.backbones import Call
 from medsearch.blocks import CHANNELS, MIXERS
+from medsearch.core.children import HERE, ChildDied, Helper, as_death
+from medsearch.core.deaths import Deaths
+from medsearch.core.errors import WriteError
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
 from medsearch.measure.latency import Latency
@@ -26,6 +32,17 @@ SESSIONS = 9
 """Sessions that a whole network is timed in."""
 SECONDS, PAUSE = 0.05, 0.1
 """Of a session, and between those of a single file: what else runs on a machine comes and goes within seconds."""
+CHANCES = 2
+"""Processes that a part may end before it counts as impossible here."""
+SAVED = 1.0
+"""Seconds between two writings of a profile while sessions are added to it: what a kill may cost."""
+Seen = Callable[[int, int], object]
+
+
+def unseen(done: int, total: int) -> None:
+    """Nobody looks."""
+
+
 CHAIN = 4
 """Copies of a part in the file that is timed: what happens at a file's ends then weighs as little as in a network."""
 
@@ -70,22 +87,35 @@ class PartTimes:
 
     Args:
         profile: the device's; timings that are made are added to it.
+        helper: exports what is timed.
+        deaths: parts that ended the process that exported or timed them: such a part takes endless time.
+
+    Attributes:
+        keep: saves the profile while it is added to; by default a cache that cannot be written is passed over.
     """
 
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
+    def __init__(self, profile: Profile, *, helper: Helper = HERE, deaths: Deaths | None = None) -> None:
+        self.profile, self.helper = profile, helper
+        self.deaths = deaths or Deaths("")
+        self.keep: Callable[..., object] = self._keep
         self._known: dict[str, float] = {}
+
+    def _keep(self, *, every: float) -> None:
+        with suppress(WriteError):
+            self.profile.save(every=every)
 
     @property
     def overhead(self) -> float:
         """Milliseconds that entering the runtime takes, whatever the network: paid once, and not once per part."""
         if self.profile.overhead is None:
-            onnx = to_onnx_fast(nn.Hardtanh(), (torch.rand(1, 1),))
-            self.profile.overhead = self.whole([onnx])[0]
+            self.profile.overhead = self.whole([self.helper.call(_least, doing="exporting")])[0]
         return self.profile.overhead
 
     def of(self, place: Spot, probe: Probe) -> float:
-        """Milliseconds of a part: as timed, as follows from others, or timed now; ``place`` is ``probe.spot``."""
+        """Milliseconds of a part: as timed, as follows from others, or timed now; ``place`` is ``probe.spot``.
+
+        Endless for a part that the runtime or the exporter has died of.
+        """
         if place.key not in self._known:
             found = self.profile.table.find(place)
             self._known[place.key] = self.time([probe])[place.key] if found is None else found
@@ -96,33 +126,54 @@ class PartTimes:
         table, wanted = self.profile.table.copy(), []
         for probe in probes:
             place = probe.spot
-            if table.find(place) is None:
+            if table.find(place) is None and not self._hopeless(place.key):
                 table.add(Timing(spot=place, ms=place.work * 1e-6))
                 wanted.append(probe)
         return wanted
 
-    def time(
-        self, probes: Sequence[Probe], *, rounds: int = ROUNDS, seen: Callable[[int], None] | None = None
-    ) -> dict[str, float]:
+    def time(self, probes: Sequence[Probe], *, rounds: int = ROUNDS, seen: Seen = unseen) -> dict[str, float]:
         """Time ``probes`` and enter them in the profile; returns milliseconds by key.
+
+        Every session is kept as it ends, so that one who is interrupted goes on from there.
 
         Args:
             probes: what to time.
             rounds: sessions of each; their median counts.
-            seen: told the number of each round that is done.
+            seen: told how many sessions are done, and of how many.
         """
         overhead, found = self.overhead, {}
-        spent = self.together([probe.onnx() for probe in probes], rounds=rounds, seen=seen)
-        for probe, values in zip(probes, spent, strict=True):
-            ms = max(0.0, statistics.median(values) - overhead) / probe.chain
-            self.profile.table.add(Timing(spot=probe.spot, ms=ms))
-            found[probe.spot.key] = ms
+        keys = [probe.spot.key for probe in probes]
+        files = self._exported(probes, keys)
+        spent = self.together(files, rounds=rounds, keys=keys, seen=seen)
+        for probe, key, values in zip(probes, keys, spent, strict=True):
+            found[key] = max(0.0, statistics.median(values) - overhead) / probe.chain
+            if math.isfinite(found[key]):
+                self.profile.table.add(Timing(spot=probe.spot, ms=found[key]))
         self._known.clear()
         return found
 
-    def whole(self, files: Sequence[bytes], *, rounds: int = SESSIONS) -> list[float]:
+    def _exported(self, probes: Sequence[Probe], keys: Sequence[str]) -> list[bytes]:
+        """The files of ``probes``; an empty one where the exporter ends its process, or raises, twice."""
+        found = dict.fromkeys(range(len(probes)), b"")
+        for _ in range(CHANCES):
+            left = [i for i, file in found.items() if not file and not self._hopeless(keys[i])]
+            made = self.helper.each(Probe.onnx, [probes[i] for i in left], doing="exporting a part")
+            for i, file in zip(left, made, strict=True):
+                if isinstance(file, Exception):
+                    self.deaths.record(as_death(file, "exporting a part"), keys[i])
+                else:
+                    found[i] = file
+        return list(found.values())
+
+    def _hopeless(self, key: str) -> bool:
+        """Whether a part has ended so many processes that it is given no other."""
+        return self.deaths.times(key) >= CHANCES
+
+    def whole(
+        self, files: Sequence[bytes], *, rounds: int = SESSIONS, keys: Sequence[str] = (), seen: Seen = unseen
+    ) -> list[float]:
         """Milliseconds of whole files, the medians of :meth:`together`."""
-        return [statistics.median(spent) for spent in self.together(files, rounds=rounds)]
+        return [statistics.median(spent) for spent in self.together(files, rounds=rounds, keys=keys, seen=seen)]
 
     def latency(self, onnx: bytes) -> Latency:
         """The same of a single file, with quartiles; its sessions are some time apart."""
@@ -134,36 +185,66 @@ class PartTimes:
         *,
         rounds: int = SESSIONS,
         pause: float = 0.0,
-        seen: Callable[[int], None] | None = None,
+        keys: Sequence[str] = (),
+        seen: Seen = unseen,
     ) -> list[list[float]]:
         """Milliseconds of each file in each round, at the pace the device had when its profile was begun.
 
         In every round all are timed once, in random order, each in a session of its own beside a :func:`yardstick`, so
-        that neither a slow moment nor a slow minute of the machine counts.
+        that neither a slow moment nor a slow minute of the machine counts.  A file that ends the process twice takes
+        endless time, and so does an empty one.
 
         Args:
             files: ONNX files.
             rounds: sessions of each.
             pause: seconds between rounds.
-            seen: told the number of each round that is done.
+            keys: under which the sessions of each file are kept until all have ended, and its death for ever.
+            seen: told how many sessions are done, and of how many.
         """
         rng = random.Random(0)
-        spent: list[list[float]] = [[] for _ in files]
+        kept = self.profile.sessions
+        spent = [kept.setdefault(key, []) for key in keys] if keys else [[] for _ in files]
+        done, total = sum(map(len, spent)), rounds * len(files)
         for turn in range(rounds):
             for index in rng.sample(range(len(files)), len(files)):
-                spent[index].append(self._once(files[index]))
-            if seen:
-                seen(turn + 1)
+                if len(spent[index]) > turn:
+                    continue
+                spent[index].append(self._once(files[index], keys[index] if keys else ""))
+                done += 1
+                seen(done, total)
+                self.keep(every=SAVED)
             time.sleep(pause)
+        for key in keys:
+            kept.pop(key, None)
         return spent
 
-    def _once(self, onnx: bytes) -> float:
+    def _once(self, onnx: bytes, key: str) -> float:
+        """One session; a file whose process ends is given a second chance, since somebody may have killed it."""
+        key = key or f"ONNX file {hashlib.sha256(onnx).hexdigest()[:10]}"
+        while onnx and not self._hopeless(key):
+            try:
+                return self._beside(onnx)
+            except ChildDied as death:
+                self.deaths.record(death, key)
+        return math.inf
+
+    def _beside(self, onnx: bytes) -> float:
         threads, runtime = self.profile.device["threads"], self.profile.runtime
-        beside = partial(ratio_alone, yardstick=yardstick(), threads=threads, seconds=SECONDS, runtime=runtime)
+        mark = self._yardstick
+        beside = partial(ratio_alone, yardstick=mark, threads=threads, seconds=SECONDS, runtime=runtime)
         ratio, pace = beside(onnx)
         if self.profile.pace is None:
-            self.profile.pace = min(pace, *(beside(yardstick())[1] for _ in range(YARDSTICKS)))
+            self.profile.pace = min(pace, *(beside(mark)[1] for _ in range(YARDSTICKS)))
         return ratio * self.profile.pace
+
+    @cached_property
+    def _yardstick(self) -> bytes:
+        return bytes(self.helper.call(yardstick, doing="exporting the yardstick"))
+
+
+def _least() -> bytes:
+    """The file that does next to nothing."""
+    return to_onnx_fast(nn.Hardtanh(), (torch.rand(1, 1),))
 
 
 @cache

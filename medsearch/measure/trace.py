@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from medsearch.measure.results import as_real
 from medsearch.measure.workspace import Workspaces
 
 
@@ -38,11 +39,11 @@ class StorageWatch(TorchDispatchMode):
             with unset_fake_temporarily():
                 result = func(*args, **kwargs)
         else:
-            result = func(*args, **kwargs)
+            result = as_real(func, args, func(*args, **kwargs))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._see(tensor.untyped_storage())
-        inside = self.workspaces.peak(func, args, kwargs) if self.workspaces else 0
+        inside = self.workspaces.peak(func, args, kwargs, result) if self.workspaces else 0
         self.levels.append(max(self.live, before + inside))
         self.peak = max(self.peak, self.levels[-1])
         return result
@@ -78,6 +79,10 @@ def rounded(size: int, to: int) -> int:
     return -(-size // to) * to
 
 
+Order = tuple[int, ...]
+"""The axes of a tensor, those with the longest steps in memory first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
     """Bytes that one part of a network takes in a training step, inputs and weights not counted.
@@ -98,6 +103,7 @@ class Footprint:
         shape: of the output for one image, which the next part is given.
         dtype: of the output.
         order: its axes in memory, the longest steps first.
+        gradient_orders: the same of the gradient of every input, None where there is none.
     """
 
     weights: int
@@ -115,22 +121,37 @@ class Footprint:
     shape: tuple[int, ...] = ()
     dtype: torch.dtype = torch.float32
     order: tuple[int, ...] = ()
+    gradient_orders: tuple[Order | None, ...] = (None,)
 
 
 class _Upstream(torch.autograd.Function):
     """What comes after a part: takes its output, holds nothing, and hands a gradient back that nobody else holds."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.like = (x.shape, x.stride(), x.dtype, x.device)
+    def forward(ctx: Any, x: Tensor, order: Order | None) -> Tensor:
+        ctx.like = (x.shape, x.stride(), x.dtype, x.device, order)
         return x.new_empty((0,))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        shape, stride, dtype, device = ctx.like
-        if len(shape) > 2 and shape[1] == 1:  # the gradient of a one-channel image has the image's strides
-            return torch.empty(shape, dtype=dtype, device=device)
-        return torch.empty_strided(shape, stride, dtype=dtype, device=device)
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        shape, stride, dtype, device, order = ctx.like
+        if order is not None:
+            return _dense(shape, order, dtype, device), None
+        return torch.empty_strided(shape, stride, dtype=dtype, device=device), None
+
+
+class _Before(torch.autograd.Function):
+    """What comes before a part: hands it its input, and keeps the gradient as it comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gradients: dict[int, Tensor], place: int) -> Tensor:
+        ctx.gradients, ctx.place = gradients, place
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        ctx.gradients[ctx.place] = grads[0]
+        return None, None, None
 
 
 def footprint(
@@ -140,7 +161,8 @@ def footprint(
     precision: str,
     dtypes: Sequence[torch.dtype] | None = None,
     trained: Sequence[bool] | None = None,
-    orders: Sequence[tuple[int, ...] | None] | None = None,
+    orders: Sequence[Order | None] | None = None,
+    gradient: Order | None = None,
     workspaces: Workspaces | None = None,
     round_to: int = 1,
     device: str = "cpu",
@@ -153,12 +175,13 @@ def footprint(
         precision: ``"fp32"`` or ``"bf16"`` (autocast).
         dtypes: of the inputs; float32 where they are not given.
         trained: whether each input wants a gradient; an image does not.
-        orders: of the inputs' axes in memory, the longest steps first; channels last where they are not given.
+        orders: of the inputs' axes in memory; channels last where they are not given.
+        gradient: the order of the axes of the output's gradient; that of the output where it is not given.
         workspaces: what operators take inside; None leaves it out.
         round_to: bytes to whose multiples the allocator rounds.
         device: whose operators are run; ``"cuda"`` needs a CUDA build of torch.
     """
-    return _trace(make, shapes, precision, dtypes, trained, orders, workspaces, round_to, device).footprint
+    return _trace(make, shapes, precision, dtypes, trained, orders, gradient, workspaces, round_to, device).footprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +198,8 @@ def _trace(
     precision: str,
     dtypes: Sequence[torch.dtype] | None,
     trained: Sequence[bool] | None,
-    orders: Sequence[tuple[int, ...] | None] | None,
+    orders: Sequence[Order | None] | None,
+    gradient: Order | None,
     workspaces: Workspaces | None,
     round_to: int,
     device: str,
@@ -193,6 +217,7 @@ def _trace(
         ]
         _lay_out(module, len(shapes[0]))
         own = [*inputs, *module.parameters(), *module.buffers()]
+        gradients: dict[int, Tensor] = {}
 
         def watching() -> StorageWatch:
             watch = StorageWatch(round_to=round_to, workspaces=workspaces)
@@ -204,16 +229,17 @@ def _trace(
         infer = watch.levels
         with watching():
             keeps, keeps_output = _kept(module, inputs, precision, device)
+        given = [_Before.apply(x, gradients, i) for i, x in enumerate(inputs)]
         with watching() as watch:
             with _autocast(precision, device):
-                output = run_part(module, inputs)
+                output = run_part(module, given)
                 with_cache = watch.live
             forward, with_output = list(watch.levels), watch.live
             shape, dtype, order = tuple(output.shape[1:]), output.dtype, _order(output)
             size = rounded(output.untyped_storage().nbytes(), round_to) if _is_new(output, own) else 0
             backward = [watch.live]
             if output.requires_grad:
-                last = _Upstream.apply(output)
+                last = _Upstream.apply(output, gradient)
                 del output
                 watch.mark()
                 last.backward(last.detach())
@@ -229,7 +255,8 @@ def _trace(
             keeps_output=keeps_output and size > 0,
             keeps=keeps,
             gradients=tuple(
-                0 if x.grad is None else rounded(x.grad.untyped_storage().nbytes(), round_to) for x in inputs
+                rounded(gradients[i].untyped_storage().nbytes(), round_to) if i in gradients else 0
+                for i in range(len(inputs))
             ),
             forward=max(forward, default=0),
             backward=max(backward),
@@ -237,6 +264,7 @@ def _trace(
             shape=shape,
             dtype=dtype,
             order=order,
+            gradient_orders=tuple(_order(gradients[i]) if i in gradients else None for i in range(len(inputs))),
         )
     return _Trace(footprint=taken, levels=(forward, backward, infer))
 
@@ -258,22 +286,28 @@ def _lay_out(module: nn.Module, axes: int) -> None:
             weight.data = weight.data.contiguous(memory_format=layout)
 
 
-def _map(
-    shape: tuple[int, ...], dtype: torch.dtype, wanted: bool, order: tuple[int, ...] | None, device: str
-) -> Tensor:
+def _map(shape: tuple[int, ...], dtype: torch.dtype, wanted: bool, order: Order | None, device: str) -> Tensor:
     """A tensor with its axes in this order in memory, or in channels-last layout where it is a map."""
     if order is None:
-        channels_last = len(shape) > 3 and shape[1] > 1 and dtype.is_floating_point
+        channels_last = len(shape) > 3 and dtype.is_floating_point
         order = (0, *range(2, len(shape)), 1) if channels_last else tuple(range(len(shape)))
+    return _dense(shape, order, dtype, device).requires_grad_(wanted and dtype.is_floating_point)
+
+
+def _dense(shape: Sequence[int], order: Order, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """A tensor without gaps, its axes in this order in memory."""
     x = torch.empty([shape[axis] for axis in order], dtype=dtype, device=device)
-    x = x.permute([order.index(axis) for axis in range(len(shape))])
-    return x.requires_grad_(wanted and dtype.is_floating_point)
+    return x.permute([order.index(axis) for axis in range(len(shape))])
 
 
-def _order(x: Tensor) -> tuple[int, ...]:
-    """The axes of ``x`` from the one with the longest steps in memory to the one with the shortest."""
+def _order(x: Tensor) -> Order:
+    """The axes of ``x`` from the one with the longest steps in memory to the one with the shortest.
+
+    Of equal steps those of an axis of length one are taken for the inner ones: laid out in this order again, a map of
+    one channel is in channels-last layout if it was, which decides the layout of all that is made of it.
+    """
     steps = x.stride()
-    return tuple(sorted(range(x.ndim), key=lambda axis: (-steps[axis], axis)))
+    return tuple(sorted(range(x.ndim), key=lambda axis: (-steps[axis], x.shape[axis] == 1, axis)))
 
 
 def _autocast(precision: str, device: str) -> torch.autocast:
@@ -356,7 +390,8 @@ def scaled(
     precision: str,
     dtypes: Sequence[torch.dtype] | None = None,
     trained: Sequence[bool] | None = None,
-    orders: Sequence[tuple[int, ...] | None] | None = None,
+    orders: Sequence[Order | None] | None = None,
+    gradient: Order | None = None,
     workspaces: Workspaces | None = None,
     round_to: int = 1,
     batches: tuple[int, int] = (4, 12),
@@ -371,6 +406,7 @@ def scaled(
             dtypes,
             trained,
             orders,
+            gradient,
             workspaces,
             round_to,
             device,

@@ -7,6 +7,7 @@ things is run once, for itself, on tensors of the same shapes, with the allocato
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils._pytree import tree_leaves, tree_map
+
+from medsearch.core.children import OUT_OF_MEMORY, ChildDied
+from medsearch.measure.operators import Blank, Operator, blank, tensors_in, total
 
 MAY_TAKE = (
     "convolution",
@@ -35,6 +39,8 @@ MAY_TAKE = (
 )
 """Parts of the names of operators that may take more than they return."""
 
+REORDERS = 3
+"""Copies that a library may make of what an operator reads and writes."""
 LARGEST = 2**28
 """Bytes of an operator's tensors above which it is not run: the model of a machine should not need the machine."""
 
@@ -44,42 +50,86 @@ class Workspaces:
 
     Args:
         device: where to run them.
+        run: runs one and says what it took; raises ChildDied where it ended the process that ran it.
+
+    Attributes:
+        known: bytes by the text of an operator.
+        deadly: operators that ended the process that ran them; an upper bound stands for them.
+        met: those of them that were asked for since this was last emptied.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
-        self._known: dict[Any, int] = {}
+    def __init__(self, device: torch.device | str = "cpu", *, run: Callable[[Operator], int] | None = None) -> None:
+        self.device, self._run = torch.device(device), run or run_operator
+        self.known: dict[str, int] = {}
+        self.deadly: set[str] = set()
+        self.met: set[str] = set()
 
-    def peak(self, func: Any, args: Any, kwargs: Any) -> int:
-        """The most that ``func`` has allocated at once, results included; 0 for operators that take nothing more."""
-        if not any(part in func.name() for part in MAY_TAKE):
+    def peak(self, func: Any, args: Any, kwargs: Any, result: Any) -> int:
+        """The most that ``func`` has allocated at once, results included; 0 for operators that take nothing more.
+
+        Args:
+            func: the overload.
+            args, kwargs: that it is called on; tensors may be fake.
+            result: what it returns, likewise.
+        """
+        if not any(part in func.name() for part in MAY_TAKE) and not _mixed(tree_leaves((args, kwargs))):
             return 0
-        leaves = tree_leaves((args, kwargs))
-        key = (func.name(), *map(_described, leaves))
-        if key not in self._known:
-            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-            small = sum(tensor.numel() * tensor.element_size() for tensor in tensors) <= LARGEST
-            self._known[key] = self._measured(func, args, kwargs) if small else 0
-        return self._known[key]
+        operator = Operator.of(func, args, kwargs, self.device)
+        key = str(operator)
+        if key not in self.known:
+            self.known[key] = self._measured(operator, key, result)
+        if key in self.deadly:
+            self.met.add(key)
+        return self.known[key]
 
-    def _measured(self, func: Any, args: Any, kwargs: Any) -> int:
-        with unset_fake_temporarily():
-            args, kwargs = tree_map(self._real, (args, kwargs))
-            try:
-                return allocated_peak(lambda: func(*args, **kwargs), self.device)
-            except RuntimeError:  # where the shapes and types of a trace are not quite those of a real run
-                return 0
-
-    def _real(self, leaf: Any) -> Any:
-        """Zeros in place of a fake tensor: legal wherever indices are wanted, and no slower than other numbers."""
-        if not isinstance(leaf, Tensor):
-            return leaf
-        extent = 1 + sum((side - 1) * stride for side, stride in zip(leaf.shape, leaf.stride(), strict=True))
-        return torch.zeros(max(extent, 1), dtype=leaf.dtype, device=self.device).as_strided(leaf.shape, leaf.stride())
+    def _measured(self, operator: Operator, key: str, result: Any) -> int:
+        if total(tensors_in([operator.args, operator.kwargs])) > LARGEST:
+            return 0
+        try:
+            with unset_fake_temporarily():
+                return self._run(operator)
+        except ChildDied:
+            self.deadly.add(key)
+            return most(operator, tensors_in(tree_map(blank, result)))
 
 
-def _described(leaf: Any) -> Any:
-    return (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else repr(leaf)
+def run_operator(operator: Operator) -> int:
+    """Peak bytes inside an operator, run on zeros; 0 where it refuses what it is called on.
+
+    The shapes and types of a trace are not always quite those of a real run.
+    """
+    try:
+        return allocated_peak(operator.call(), torch.device(operator.device))
+    except RuntimeError as problem:
+        if OUT_OF_MEMORY in str(problem):
+            raise
+        return 0
+
+
+def most(operator: Operator, results: Sequence[Blank]) -> int:
+    """Upper bound of the peak bytes inside an operator that cannot be run, results included.
+
+    Libraries reorder what they are given into blocks of 16 channels, there and back and in 32 bits; a convolution may
+    lay out the window of every position of an image, and its gradients do so again.
+    """
+    involved = [*tensors_in([operator.args, operator.kwargs]), *results]
+    taken = total(results) + REORDERS * sum(map(_in_blocks, involved))
+    if "convolution" in operator.name:
+        maps = [one for one in involved if len(one.shape) > 3]
+        window = max((math.prod(one.shape[1:]) // max(1, one.shape[1]) for one in maps[1:2]), default=1)
+        taken += 2 * 4 * window * max((math.prod(one.shape[1:]) for one in maps), default=0)
+    return taken
+
+
+def _in_blocks(tensor: Blank) -> int:
+    """Bytes of a tensor in 32 bits whose first two axes are filled up to multiples of 16."""
+    padded = [-(-side // 16) * 16 if axis < 2 else side for axis, side in enumerate(tensor.shape)]
+    return 4 * math.prod(padded)
+
+
+def _mixed(leaves: Sequence[Any]) -> bool:
+    """Whether tensors of several floating types meet, of which some are cast to the widest first."""
+    return len({leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()}) > 1
 
 
 def allocated_peak(step: Callable[[], object], device: torch.device) -> int:

@@ -29,6 +29,7 @@ class Moment:
         seconds: the time it may take; None if trials limit it.
         phase: what is being done.
         progress: done, of how many (0 if unknown), of what.
+        left: seconds that the rest of it may take; None if unknown.
         count: trials ended so far.
         trials: the last of them.
         front: the best trade-offs so far.
@@ -40,6 +41,7 @@ class Moment:
     seconds: float | None = None
     phase: str = "starting"
     progress: tuple[int, int, str] | None = None
+    left: float | None = None
     count: int = 0
     trials: tuple[Data, ...] = ()
     front: tuple[Data, ...] = ()
@@ -88,10 +90,13 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def progress_text(progress: tuple[int, int, str]) -> str:
-    """``12 of 40 blocks``; without a total, ``12 blocks``."""
+def progress_text(progress: tuple[int, int, str], left: float | None = None) -> str:
+    """``12 of 40 blocks, about 0:30 left``; without a total, ``12 blocks``."""
     done, total, what = progress
-    return f"{done} of {total} {what}" if total else f"{done} {what}"
+    if not total:
+        return f"{done} {what}"
+    rest = f", about {clock_text(left)} left" if left is not None and done < total else ""
+    return f"{done} of {total} {what}{rest}"
 
 
 def _head(moment: Moment, elapsed: float) -> Table:
@@ -112,7 +117,7 @@ def _now(moment: Moment) -> Table:
     if moment.progress:
         done, total, _ = moment.progress
         cells += [ProgressBar(total=total, completed=done, width=24)] if total else []
-        cells += [Text(progress_text(moment.progress))]
+        cells += [Text(progress_text(moment.progress, moment.left))]
     grid.add_row(*cells)
     return grid
 

@@ -48,6 +48,7 @@ class LiveSearch:
         self._console = console or Console()
         self._clock, self._start, self._spent = clock, clock(), spent
         self._said = spent
+        self._first: tuple[str, int, float] | None = None
         self._live: Live | None = None
 
     def __enter__(self) -> LiveSearch:
@@ -72,17 +73,25 @@ class LiveSearch:
 
     def phase(self, name: str) -> None:
         """A new part of the work begins, for example ``measuring this machine``."""
-        self._moment = replace(self._moment, phase=name, progress=None)
+        self._moment = replace(self._moment, phase=name, progress=None, left=None)
+        self._first = None
         self._said = self._elapsed()
         self._event(name)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """``done`` of ``total`` things, for example blocks; a total of 0 is one not known."""
-        self._moment = replace(self._moment, progress=(done, total, what))
+        """``done`` of ``total`` things, for example blocks; a total of 0 is one not known.
+
+        How long the rest takes is judged by what was done since these things were first told of.
+        """
         now = self._elapsed()
+        if self._first is None or self._first[0] != what:
+            self._first = (what, done, now)
+        _, before, then = self._first
+        left = (now - then) / (done - before) * (total - done) if done > before else None
+        self._moment = replace(self._moment, progress=(done, total, what), left=left)
         if done == total or now - self._said >= _QUIET_SECONDS:
             self._said = now
-            self._event(f"{self._moment.phase}: {progress_text((done, total, what))}")
+            self._event(f"{self._moment.phase}: {progress_text((done, total, what), left)}")
 
     def trial(self, row: Data) -> None:
         """A trial ended, well or not; ``row`` is its entry in the results."""

@@ -1,7 +1,7 @@
 """Space, budget and evaluator to a front of genotypes.  Nothing here builds a model: evaluators are handed in."""
 
 from medsearch.search.front import choose, front
-from medsearch.search.loop import Evaluation, Evaluator, Search, Tally
+from medsearch.search.loop import Evaluation, Evaluator, Search, Tally, reason
 from medsearch.search.store import INTERRUPTED, Store
 from medsearch.search.strategy import STRATEGIES, Strategy, Trial
 
@@ -17,4 +17,5 @@ __all__ = [
     "Trial",
     "choose",
     "front",
+    "reason",
 ]

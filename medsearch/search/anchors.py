@@ -29,6 +29,11 @@ def anchors(space: Space) -> Iterator[Genotype]:
             yield genotype
 
 
+def middle(space: Space) -> Genotype:
+    """The first of them: what stands for the networks of the space where one must."""
+    return next(anchors(space), space.first())
+
+
 def _by_stage(genes: list[str], options: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     """MLP first, convolution in the middle, attention last - where the space offers all three."""
     if len(genes) < 2:

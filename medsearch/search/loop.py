@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
@@ -54,6 +55,12 @@ class Settle(Protocol):
     def __call__(self, genotype: Genotype, names: Sequence[str]) -> Costs: ...
 
 
+class Executor(Protocol):
+    """Runs evaluations elsewhere, as :class:`concurrent.futures.Executor` does."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
+
+
 class Evaluator(Protocol):
     """Tries a genotype; stops where the error after epoch i is above ``bounds[i]``.  May run in another process."""
 
@@ -82,14 +89,16 @@ class Search:
         strategy: proposes.
         cost: predicts costs; nothing is built for it.
         budget: limits; no genotype over one becomes a trial.
-        evaluate: tries a genotype; handed to ``executor``.
         executor: runs evaluations.
         workers: how many evaluations run at once.
         store: keeps the trials.
+        evaluate: tries a genotype; handed to ``executor``.
         seed: with one worker, the same seed and evaluator give the same trials.
         evaluator: the evaluator of one genotype, in place of ``evaluate``, where not all are tried alike.
         facts: plain data to keep with a trial beside its costs.
         settle: measures what the prediction leaves open; without it only what fits for sure becomes a trial.
+        failed: told what an evaluation raised, and how often this trial has failed before; returns what is tried
+            instead, after which ``evaluator`` and ``cost`` are asked anew, or None to give the trial up.
         patience: a trial is stopped when this many earlier ones, no dearer than it, were better at the same epoch.
     """
 
@@ -97,16 +106,18 @@ class Search:
     strategy: Strategy
     cost: Callable[[Genotype], Costs]
     budget: Budget
-    evaluate: Evaluator
     executor: Executor
     store: Store
+    evaluate: Evaluator | None = None
     workers: int = 1
     seed: int = 0
     evaluator: Callable[[Genotype], Evaluator] | None = None
     facts: Callable[[Genotype], dict[str, Any]] | None = None
     settle: Settle | None = None
+    failed: Callable[[Genotype, BaseException, int], str | None] | None = None
     patience: int = 2
     tally: Tally = field(default_factory=Tally)
+    _failures: Counter[int] = field(default_factory=Counter, init=False, repr=False)
     _settled: dict[Genotype, Costs] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, *, until: Callable[[Sequence[Trial]], bool]) -> Iterator[Trial]:
@@ -127,6 +138,9 @@ class Search:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     number = running.pop(future)
+                    if another := self._again(number, future):
+                        running[another] = number
+                        continue
                     self._end(number, future)
                     yield self.store.trial(number)
         finally:
@@ -170,7 +184,10 @@ class Search:
         return self.excess(genotype) <= 0
 
     def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
-        seen = {trial.genotype for trial in history if trial.facts.get("reason") != INTERRUPTED}
+        history = [
+            trial for trial in history if trial.facts.get("reason") != INTERRUPTED
+        ]  # as if it had not been killed
+        seen = {trial.genotype for trial in history}
         while queue:
             left = queue.pop(0)
             if left not in seen and self._fits(left):
@@ -192,14 +209,34 @@ class Search:
             self.tally.resampled += 1
         return None
 
+    def _again(self, number: int, future: Future[Evaluation]) -> Future[Evaluation] | None:
+        """Another evaluation of a trial whose last one raised something, if there is another way to try it."""
+        problem = future.exception()
+        if problem is None or self.failed is None:
+            return None
+        genotype = self.store.trial(number).genotype
+        instead = self.failed(genotype, problem, self._failures[number])
+        self._failures[number] += 1
+        if instead is None:
+            return None
+        self._settled.pop(genotype, None)
+        costs = self.costs(genotype)
+        facts = self.facts(genotype) if self.facts else {}
+        self.store.note(number, {"costs": costs.to_data(), **facts, "tried_again": instead})
+        return self._submit(genotype, costs, self.store.trials())
+
+    def _submit(self, genotype: Genotype, costs: Costs, history: Sequence[Trial]) -> Future[Evaluation]:
+        evaluate = self.evaluator(genotype) if self.evaluator else self.evaluate
+        assert evaluate is not None
+        return self.executor.submit(evaluate, genotype, self._bounds(costs, history))
+
     def _begin(self, genotype: Genotype, history: Sequence[Trial]) -> tuple[int, Future[Evaluation]]:
         costs = self.costs(genotype)
         constraints = {name: getattr(costs, name).high / limit - 1 for name, limit in self.budget.limits().items()}
         assert all(value <= 0 for value in constraints.values())
         facts = {"costs": costs.to_data(), **(self.facts(genotype) if self.facts else {})}
         number = self.store.begin(genotype, facts, constraints)
-        evaluate = self.evaluator(genotype) if self.evaluator else self.evaluate
-        return number, self.executor.submit(evaluate, genotype, self._bounds(costs, history))
+        return number, self._submit(genotype, costs, history)
 
     def _bounds(self, costs: Costs, history: Sequence[Trial]) -> tuple[float, ...]:
         """Per epoch, the error above which ``patience`` trials that are no dearer were better."""
@@ -218,8 +255,8 @@ class Search:
     def _end(self, number: int, future: Future[Evaluation]) -> None:
         try:
             result = future.result()
-        except MedsearchError as problem:
-            self.store.end(number, state="failed", facts={"reason": str(problem)})
+        except Exception as problem:
+            self.store.end(number, state="failed", facts={"reason": reason(problem)})
             return
         if not all(map(math.isfinite, (result.error, *result.curve))):
             self.store.end(number, state="failed", facts={"reason": f"its errors are {result.curve}"})
@@ -233,6 +270,14 @@ class Search:
             curve=result.curve,
             facts={"seconds": result.seconds},
         )
+
+
+def reason(problem: Exception) -> str:
+    """Why a trial failed: our own message, or what was raised, and where if that is known."""
+    if isinstance(problem, MedsearchError):
+        return str(problem)
+    at = "".join(f", at {note}" for note in getattr(problem, "__notes__", ()) if note)
+    return f"{type(problem).__name__}: {problem}{at}"
 
 
 def _at_best(costs: Costs) -> Costs:

@@ -72,6 +72,13 @@ class Store:
             trial.set_user_attr("genotype", genotype.to_data())  # last: a trial counts from here on
         return trial.number
 
+    def note(self, number: int, facts: dict[str, Any]) -> None:
+        """Add to the facts of a trial that is running."""
+        begun = self._stored()[number]
+        known = {**begun.user_attrs["facts"], **facts}
+        with self._writing():
+            self._study._storage.set_trial_user_attr(begun._trial_id, "facts", known)
+
     def end(
         self,
         number: int,

@@ -6,7 +6,6 @@ import copy
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,15 +36,6 @@ def step_seconds(model: nn.Module, data: Dataset, task: Task, recipe: Recipe, *,
         stepper(images, targets, recipe.lr, rng)
         spent.append(time.perf_counter() - start)
     return min(spent[1:])
-
-
-def faster_precision(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> str:
-    """``"bf16"`` where a training step of ``model`` is faster with it here, else ``"fp32"``."""
-    seconds = {
-        precision: step_seconds(model, data, task, replace(recipe, precision=precision), steps=2)
-        for precision in ("fp32", "bf16")
-    }
-    return min(seconds, key=lambda precision: seconds[precision])
 
 
 def step_memory(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> int:

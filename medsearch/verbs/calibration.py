@@ -6,19 +6,14 @@ import random
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medsearch.export.onnx import to_onnx
-from medsearch.measure.calibrate import Accuracy, calibrate, calibrate_file
+from medsearch.measure.calibrate import UNSEEN_SPREAD, Accuracy, calibrate, calibrate_file
 from medsearch.measure.cost import Correction
-from medsearch.search.anchors import anchors
+from medsearch.search.anchors import anchors, middle
 from medsearch.spaces import Genotype
-from medsearch.verbs.measured import inference_memory
+from medsearch.verbs.job import Job
 from medsearch.verbs.profile import profiled
-from medsearch.verbs.setting import Setting
-
-if TYPE_CHECKING:
-    from medsearch.verbs.search import Job
 
 CALIBRATION_NETWORKS = 6
 LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however well the calibration went
@@ -27,16 +22,21 @@ LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however we
 def calibrate_job(job: Job) -> dict[str, Accuracy]:
     """Measure a few whole networks, and keep what they showed."""
     # Together, because what is timed by itself may meet a slow second.
-    genotypes = samples(job)
+    genotypes, times = samples(job), job.cost.times
     probes = map(job.cost.probes, (*genotypes, *anchors(job.setting.space)))
-    job.cost.times.time(job.cost.times.missing(chain.from_iterable(probes)))
-    measure = partial(job.setting.measured, milliseconds=job.cost.times.whole)
+    times.time(times.missing(chain.from_iterable(probes)), seen=partial(_seen, job, "timings of parts"))
+    keys = [f"{profiled(job.setting)} {genotype.id}" for genotype in genotypes]
+    whole = partial(times.whole, keys=keys, seen=partial(_seen, job, "timings of networks"))
+    measure = partial(job.setting.measured, milliseconds=whole, helper=job.lab)
     known = job.cost.profile.residuals.get(profiled(job.setting))
     accuracy = calibrate(job.cost, genotypes, measure, known=known)
     memory = job.cost.memory_correction
     job.cost.correct(memory=replace(memory, spread=max(memory.spread, LEAST_DOUBT)))
     if job.budget.file is not None:
-        accuracy["file"] = calibrate_file(job.cost, genotypes, lambda genotype: len(exported(job, genotype)))
+        files = zip(genotypes, job.lab.each(job.setting.exported, genotypes, doing="exporting a network"), strict=True)
+        sizes = {genotype: len(file) for genotype, file in files if isinstance(file, bytes)}
+        if sizes:
+            accuracy["file"] = calibrate_file(job.cost, list(sizes), sizes.__getitem__)
     if job.budget.inference is not None:
         job.fitting.inference_correction = _inference_correction(job)
     corrections: dict[str, Any] = {
@@ -52,11 +52,22 @@ def calibrate_job(job: Job) -> dict[str, Accuracy]:
     return accuracy
 
 
+def _seen(job: Job, what: str, done: int, total: int) -> None:
+    job.view.progress(done, total, what)
+
+
 def _inference_correction(job: Job) -> Correction:
     """What forward passes of whole networks show about the sums over their parts."""
     genotypes, setting = samples(job), job.setting
-    sums = [job.fitting.inference_sum(genotype) for genotype in genotypes]
-    found = Correction.fit(sums, [inference_memory(setting.network(genotype), setting.data) for genotype in genotypes])
+    peaks = job.lab.each(setting.inference_memory, genotypes, doing="measuring a forward pass")
+    pairs = [
+        (job.fitting.inference_sum(genotype), peak)
+        for genotype, peak in zip(genotypes, peaks, strict=True)
+        if not isinstance(peak, Exception)
+    ]
+    if not pairs:
+        return Correction(spread=UNSEEN_SPREAD)
+    found = Correction.fit(*zip(*pairs, strict=True))
     return replace(found, spread=max(found.spread, LEAST_DOUBT))
 
 
@@ -73,17 +84,6 @@ def take_over(job: Job, known: dict[str, dict[str, Any]]) -> None:
 def samples(job: Job) -> list[Genotype]:
     """Random networks to calibrate by, the middle one first."""
     rng = random.Random(job.settings.seed)
-    drawn = [middle(job.setting)]
+    drawn = [middle(job.setting.space)]
     drawn += [job.setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
     return list(dict.fromkeys(drawn))
-
-
-def middle(setting: Setting) -> Genotype:
-    """The first anchor of the space: what stands for its networks where one must."""
-    return next(iter(anchors(setting.space)), setting.space.first())
-
-
-def exported(job: Job, genotype: Genotype) -> bytes:
-    """The ONNX file of ``genotype`` as it would be delivered."""
-    data = job.setting.data
-    return to_onnx(job.setting.network(genotype).cpu().eval(), data.size, data.channels)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,14 +18,16 @@ from medsearch.export.checkpoint import load_model, save_model
 from medsearch.export.module import write_module
 from medsearch.export.onnx import check_onnx, to_onnx
 from medsearch.measure.budget import Costs, show
+from medsearch.measure.estimate import Estimate
 from medsearch.measure.times import SESSIONS
 from medsearch.spaces import Genotype
-from medsearch.train import Trained, evaluate
-from medsearch.verbs.measured import NAMES, measure
+from medsearch.train import Recipe, Trained, evaluate
+from medsearch.verbs.job import Job
+from medsearch.verbs.measured import NAMES, latency_estimate, measure
+from medsearch.verbs.setting import Setting
 
-if TYPE_CHECKING:
-    from medsearch.verbs.search import Job
-
+DELIVERY_LIMIT_SECONDS, SECONDS_PER_IMAGE = 1200.0, 5.0
+"""How long the process that delivers a network may take, and how much longer for every test image."""
 ONNX_TOLERANCE = 1e-3
 """Largest difference between the ONNX file and the model, relative to the largest output."""
 
@@ -88,22 +92,23 @@ def save(job: Job, genotype: Genotype, trained: Trained) -> None:
 def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     """Export a saved network, and measure what the budgets limit.
 
+    What computes does so in processes of its own.
+
     Raises:
-        RefusedError: if the ONNX file does not compute what the network does.
+        RefusedError: if the ONNX file does not compute what the network does, or cannot be run.
+        ChildDied: if a process ended that did any of it.
     """
     setting, folder = job.setting, job.run.model_folder(genotype.id)
     checkpoint = load_model(folder / "model.pt")
-    model = checkpoint.build()
-    onnx = to_onnx(model, setting.data.size, setting.data.channels)
-    difference = check_onnx(onnx, model, setting.data.val.images[:4])
-    if difference > ONNX_TOLERANCE:
-        raise RefusedError(genotype.id, f"its ONNX file differs from the network by {difference:.2g} of the output.")
-    write_bytes(folder / "model.onnx", onnx)
     recipe = job.fitting.recipe_of(genotype)
-    clock = job.cost.times.latency
-    measured = Costs(**measure(model, setting.data, setting.task, recipe, onnx=lambda: onnx, milliseconds=clock))
+    limit_s = DELIVERY_LIMIT_SECONDS + SECONDS_PER_IMAGE * len(test)
+    onnx, found, scores = job.lab.call(_examined, setting, folder, recipe, test, doing="delivery", limit_s=limit_s)
+    write_bytes(folder / "model.onnx", onnx)
+    latency = latency_estimate(job.cost.times.latency(onnx))
+    if not math.isfinite(latency.value):
+        raise RefusedError(genotype.id, f"{job.cost.profile.runtime} ends its process when it runs the ONNX file.")
+    measured = Costs(**found, latency=latency)
     over = tuple(job.budget.over(measured))
-    scores = evaluate(model, test, setting.task)
     network = Delivered(
         genotype=genotype,
         predicted=replace(job.fitting(genotype), inference=job.fitting.inference(genotype)),
@@ -117,9 +122,30 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
         epochs=int(checkpoint.provenance["epochs"]),
         seconds=float(checkpoint.provenance["seconds"]),
     )
-    write_module(folder, genotype, setting.interface, model, setting.data.val.images[:2], facts=_facts(job, network))
+    job.lab.call(_write_module, setting, folder, _facts(job, network), doing="delivery")
     write_json(folder / "budget.json", _certificate(job, network))
     return network
+
+
+def _examined(
+    setting: Setting, folder: Path, recipe: Recipe, test: Split
+) -> tuple[bytes, dict[str, Estimate], dict[str, float]]:
+    """The ONNX file of a saved network, what the network costs beside its latency, and its metrics on ``test``."""
+    checkpoint = load_model(folder / "model.pt")
+    model = checkpoint.build()
+    onnx = to_onnx(model, setting.data.size, setting.data.channels)
+    difference = check_onnx(onnx, model, setting.data.val.images[:4])
+    if difference > ONNX_TOLERANCE:
+        problem = f"its ONNX file differs from the network by {difference:.2g} of the output."
+        raise RefusedError(checkpoint.genotype.id, problem)
+    return onnx, measure(model, setting.data, setting.task, recipe, onnx=onnx), evaluate(model, test, setting.task)
+
+
+def _write_module(setting: Setting, folder: Path, facts: dict[str, str | float | int]) -> None:
+    """``backbone.py`` and its weights for a saved network, compared with it."""
+    checkpoint = load_model(folder / "model.pt")
+    images = setting.data.val.images[:2]
+    write_module(folder, checkpoint.genotype, setting.interface, checkpoint.build(), images, facts=facts)
 
 
 def _provenance(job: Job, genotype: Genotype, trained: Trained) -> dict[str, Any]:

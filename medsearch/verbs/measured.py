@@ -33,31 +33,27 @@ def measure(
     task: Task,
     recipe: Recipe,
     *,
-    onnx: Callable[[], bytes],
-    milliseconds: Callable[[bytes], Latency],
+    onnx: bytes = b"",
     names: Collection[str] = NAMES,
 ) -> dict[str, Estimate]:
-    """The costs called ``names``, by name; the model is left as it was.
+    """The costs called ``names``, by name, but the latency, which is timed elsewhere; the model is left as it was.
 
     Args:
         model: the network, on any device.
         data: whose first images a training step is made with, and whose size counts.
         task, recipe: of the training.
-        onnx: makes or reads the ONNX file; called at most once.
-        milliseconds: times it, as :meth:`~medsearch.measure.times.PartTimes.latency` does.
+        onnx: the ONNX file, for its size.
         names: of the costs.
     """
-    file = onnx() if {"latency", "file"} & set(names) else b""
     here = copy.deepcopy(model).to("cuda" if torch.cuda.is_available() else "cpu")
     ways: dict[str, Callable[[], Estimate]] = {
         "parameters": lambda: _exact(sum(weight.numel() for weight in model.parameters()), "parameters"),
         "macs": lambda: _exact(count(lambda: here.eval()(_image(here, data))), "MAC"),
         "memory": lambda: _exact(step_memory(here, data, task, recipe), "bytes"),
-        "latency": lambda: _latency(milliseconds(file)),
         "inference": lambda: _exact(inference_memory(here, data), "bytes"),
-        "file": lambda: _exact(len(file), "bytes"),
+        "file": lambda: _exact(len(onnx), "bytes"),
     }
-    return {name: ways[name]() for name in NAMES if name in names}
+    return {name: way() for name, way in ways.items() if name in names}
 
 
 def inference_memory(model: nn.Module, data: Dataset) -> int:
@@ -91,8 +87,8 @@ def _image(model: nn.Module, data: Dataset) -> torch.Tensor:
     return torch.zeros(1, data.channels, *data.size, device=next(model.parameters()).device)
 
 
-def _latency(timed: Latency) -> Estimate:
-    """The median is what counts, and the upper end therefore."""
+def latency_estimate(timed: Latency) -> Estimate:
+    """A timing as a cost: the median is what counts, and the upper end therefore."""
     return Estimate(value=timed.median_ms, low=timed.quartile_low_ms, high=timed.median_ms, unit="ms", how="measured")
 
 

@@ -45,7 +45,7 @@ def make_profile(
     candidates = [probe for genotype in _covering(setting.space, rng) for probe in cost.probes(genotype)]
     wanted = cost.times.missing(candidates)[:probes]
     say(f"{len(wanted)} parts to time, then {networks} networks, in {ROUNDS} rounds each")
-    cost.times.time(wanted, rounds=ROUNDS, seen=lambda turn: say(f"parts: round {turn} of {ROUNDS}"))
+    cost.times.time(wanted, rounds=ROUNDS, seen=_each_round(len(wanted), say))
     drawn = [setting.space.sample(rng) for _ in range(networks)]
     repeats = _measured(setting, cost, drawn, say)
     measured = [statistics.median(spent) for spent in repeats]
@@ -77,6 +77,16 @@ def make_profile(
     return [{"what": what, "here": str(value)} for what, value in found.items()]
 
 
+def _each_round(parts: int, say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Says how far timing is whenever every part has been timed once more."""
+
+    def seen(done: int, total: int) -> None:
+        if done % parts == 0:
+            say(f"parts: round {done // parts} of {total // parts}")
+
+    return seen
+
+
 def _covering(space: Space, rng: random.Random) -> Iterator[Genotype]:
     """Genotypes that between them have every option: at the narrowest widths, at the widest, then at random."""
     widths = {gene: options for gene, options in space.genes().items() if gene.endswith(".dim")}
@@ -92,7 +102,7 @@ def _measured(
     setting: Setting, cost: CostModel, drawn: list[Genotype], say: Callable[[str], None]
 ) -> list[list[float]]:
     """Milliseconds of whole networks, measured :data:`REPEATS` times, each in a process of its own."""
-    files, found = setting.files(drawn), []
+    files, found = [setting.file(genotype) for genotype in drawn], []
     for repeat in range(REPEATS):
         restart()
         found.append(cost.times.whole(files, rounds=ROUNDS // REPEATS))

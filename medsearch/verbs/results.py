@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,17 +14,13 @@ from medsearch import __version__
 from medsearch.blocks import MIXERS
 from medsearch.search import Trial, front
 from medsearch.verbs.deliver import Delivered
-
-if TYPE_CHECKING:
-    from medsearch.verbs.search import Job
+from medsearch.verbs.job import Job
 
 
 def collect(
     job: Job, trials: Sequence[Trial], delivered: Sequence[Delivered], refused: Sequence[dict[str, str]]
 ) -> dict[str, Any]:
     """The results of a job; every key is there, null where nothing is known."""
-    from medsearch.verbs.search import trial_row
-
     state = job.run.state()
     on_front = {trial.number for trial in front(trials)}
     phases = state.get("phases", {})
@@ -67,7 +63,7 @@ def collect(
         "prediction": state.get("accuracy", {}),
         "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
-        "remarks": _remarks(state),
+        "remarks": [*_remarks(state), *map(str, job.deaths.of_run)],
         "commands": [
             job.command,
             f"medsearch report {job.run.folder}",
@@ -76,6 +72,25 @@ def collect(
                 for network in ordered[:1]
             ),
         ],
+    }
+
+
+def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
+    """A trial as the reports take it."""
+    costs = trial.facts.get("costs", {})
+    return {
+        "number": trial.number,
+        "id": trial.genotype.id,
+        "mixers": list(trial.genotype.mixers),
+        "parameters": costs["parameters"]["value"],
+        "macs": costs["macs"]["value"],
+        "latency_ms": costs["latency"]["value"],
+        "memory_bytes": costs["memory"]["value"],
+        "error": trial.objectives[0] if trial.objectives else None,
+        "metrics": trial.metrics,
+        "epochs": len(trial.curve) or epochs,
+        "state": trial.state,
+        "front": trial.number in on_front,
     }
 
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from medsearch.backbones import Interface, Network, check
+from medsearch.core.children import HERE, Helper
 from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError, WriteError
 from medsearch.core.library import find
 from medsearch.data import Dataset, load
-from medsearch.export.onnx import to_onnx_fast
+from medsearch.export.onnx import to_onnx, to_onnx_fast
 from medsearch.measure.calibrate import Measured
 from medsearch.measure.device import Profile
+from medsearch.measure.estimate import Estimate
 from medsearch.run import Settings
 from medsearch.search import STRATEGIES
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.train import Recipe, Task, fresh, make_task
-from medsearch.train.probe import step_memory
+from medsearch.train.probe import step_memory, step_seconds
+from medsearch.train.workers import held
+from medsearch.verbs.measured import changing_memory, inference_memory, measure
 
 DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
 BATCH = {2: 64, 3: 32}
@@ -31,7 +36,10 @@ STEPS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Everything that is fixed before the first proposal."""
+    """Everything that is fixed before the first proposal.
+
+    It travels without its data, to a process that was given the data when it began.
+    """
 
     data: Dataset
     task: Task
@@ -39,22 +47,63 @@ class Setting:
     space: Space
     recipe: Recipe
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "data": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**state, "data": held()})
+
     def network(self, genotype: Genotype) -> Network:
         """The network of ``genotype`` as its training begins with it."""
         return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
-    def files(self, genotypes: Iterable[Genotype]) -> list[bytes]:
-        """ONNX files of untrained networks, as they are timed."""
+    def file(self, genotype: Genotype) -> bytes:
+        """The ONNX file of an untrained network, as it is timed."""
         image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
-        return [to_onnx_fast(self.network(genotype), (image_BCS,)) for genotype in genotypes]
+        return to_onnx_fast(self.network(genotype), (image_BCS,))
+
+    def exported(self, genotype: Genotype) -> bytes:
+        """The ONNX file of an untrained network, as it would be delivered."""
+        return to_onnx(self.network(genotype).cpu().eval(), self.data.size, self.data.channels)
+
+    def step_memory(self, genotype: Genotype) -> int:
+        """Peak bytes of a training step of an untrained network."""
+        return step_memory(self.network(genotype), self.data, self.task, self.recipe)
+
+    def step_seconds(self, genotype: Genotype, recipe: Recipe) -> float:
+        """Seconds of a training step of an untrained network."""
+        return step_seconds(self.network(genotype), self.data, self.task, recipe, steps=2)
+
+    def inference_memory(self, genotype: Genotype) -> int:
+        """Peak bytes of a forward pass of one image through an untrained network."""
+        return inference_memory(self.network(genotype), self.data)
+
+    def changing_memory(self) -> int:
+        """Peak bytes of the random changes of a batch."""
+        return changing_memory(self.data, self.recipe)
+
+    def costs(self, genotype: Genotype, recipe: Recipe, onnx: bytes, names: tuple[str, ...]) -> dict[str, Estimate]:
+        """The costs called ``names`` of an untrained network, its latency aside, measured."""
+        return measure(self.network(genotype), self.data, self.task, recipe, onnx=onnx, names=names)
 
     def measured(
-        self, genotypes: Sequence[Genotype], milliseconds: Callable[[Sequence[bytes]], Sequence[float]]
+        self,
+        genotypes: Sequence[Genotype],
+        milliseconds: Callable[[Sequence[bytes]], Sequence[float]],
+        *,
+        helper: Helper = HERE,
     ) -> list[Measured]:
-        """What whole networks take on this machine: a training step, and their ONNX files timed by ``milliseconds``."""
-        latencies = milliseconds(self.files(genotypes))
-        peaks = [step_memory(self.network(genotype), self.data, self.task, self.recipe) for genotype in genotypes]
-        return [Measured(memory=peak, latency=spent) for peak, spent in zip(peaks, latencies, strict=True)]
+        """What whole networks take on this machine: a training step, and their ONNX files timed by ``milliseconds``.
+
+        Endless where a process of ``helper`` died of it.
+        """
+        files = helper.each(self.file, genotypes, doing="exporting a network")
+        latencies = milliseconds([b"" if isinstance(file, Exception) else file for file in files])
+        peaks = helper.each(self.step_memory, genotypes, doing="measuring a training step")
+        return [
+            Measured(memory=math.inf if isinstance(peak, Exception) else peak, latency=spent)
+            for peak, spent in zip(peaks, latencies, strict=True)
+        ]
 
 
 def space_name(settings: Settings, data: Dataset) -> str:

@@ -22,7 +22,7 @@ from medsearch.measure.runtime import RUNTIMES
 from medsearch.measure.times import PartTimes
 from medsearch.train import Recipe, make_task
 from medsearch.verbs.deliver import training_device, versions
-from medsearch.verbs.measured import NAMES, measure
+from medsearch.verbs.measured import NAMES, latency_estimate, measure
 from medsearch.verbs.setting import save_in_cache
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
@@ -79,8 +79,8 @@ def verify(path: Path) -> dict[str, Any]:
     try:
         data = blank(checkpoint, certificate.images)
         profile = Profile(threads=certificate.threads, runtime=certificate.runtime)
-        clock = PartTimes(profile).latency
-        found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=lambda: onnx, milliseconds=clock)
+        found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=onnx)
+        found["latency"] = latency_estimate(PartTimes(profile).latency(onnx))
     finally:
         torch.set_num_threads(threads)
     compared = _compared(certificate, {name: found[name].value for name in NAMES})

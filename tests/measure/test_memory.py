@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +14,16 @@ from torch import Tensor, nn
 
 from medsearch.backbones import Interface, build
 from medsearch.blocks.nd import to_first, to_last
+from medsearch.core.children import ChildDied
 from medsearch.core.config import parse_yaml
 from medsearch.data import Dataset, Split
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
 from medsearch.measure.memory import Chain, find_peak, inference_peak, measured_peak, training_peak
+from medsearch.measure.operators import Operator
 from medsearch.measure.step import CUDA, StepMemory
 from medsearch.measure.trace import Footprint, StorageWatch, fake, footprint, run_part, scaled
-from medsearch.measure.workspace import Workspaces, allocated_peak
+from medsearch.measure.workspace import Workspaces, allocated_peak, run_operator
 from medsearch.spaces import Space, read_space
 from medsearch.train import Recipe, make_task
 from medsearch.train.probe import learning_memory, step_memory, traced_memory
@@ -48,6 +52,7 @@ stages:
 """
 SIZE = {2: (40, 32), 3: (16, 12, 14)}
 BATCH = {2: 16, 3: 16}
+CPU_DEVICE = torch.device("cpu")
 
 
 def test_a_storage_counts_once_while_it_lives() -> None:
@@ -105,6 +110,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=4096,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -124,6 +130,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=4096,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -147,6 +154,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=8192,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -169,6 +177,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=8192,
             shape=(3, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
     (
@@ -192,6 +201,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=768 + 48 + 16 + 2048,
             shape=(8, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
             dtype=torch.bfloat16,
         ),
     ),
@@ -214,6 +224,7 @@ BY_HAND: list[tuple[str, Callable[[], nn.Module], str, Footprint]] = [
             infer=1560,
             shape=(3, 8, 8),
             order=(0, 2, 3, 1),
+            gradient_orders=((0, 2, 3, 1),),
         ),
     ),
 ]
@@ -272,9 +283,58 @@ def test_what_an_operator_takes_inside_is_measured() -> None:
     weight = torch.rand(8, 8, 3, 3)
     arguments = (x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
     spaces = Workspaces()
+    result = torch.ops.aten.convolution(*arguments)
     real = allocated_peak(lambda: torch.ops.aten.convolution(*arguments), torch.device("cpu"))
-    assert spaces.peak(torch.ops.aten.convolution.default, arguments, {}) == real >= 4 * 8 * 36 * 4
-    assert spaces.peak(torch.ops.aten.add.Tensor, (x, x), {}) == 0  # takes nothing but its result
+    assert spaces.peak(torch.ops.aten.convolution.default, arguments, {}, result) == real >= 4 * 8 * 36 * 4
+    assert spaces.peak(torch.ops.aten.add.Tensor, (x, x), {}, x) == 0  # takes nothing but its result
+
+
+def test_an_operator_that_ends_its_process_counts_with_an_upper_bound_and_is_run_once() -> None:
+    asked: list[str] = []
+
+    def die(operator: Operator) -> int:
+        asked.append(str(operator))
+        raise ChildDied("probing an operator", "SIGFPE")
+
+    x, weight = torch.rand(4, 8, 6, 6), torch.rand(8, 8, 3, 3)
+    arguments = (x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    result, op = torch.ops.aten.convolution(*arguments), torch.ops.aten.convolution.default
+    real = Workspaces().peak(op, arguments, {}, result)
+    spaces = Workspaces(run=die)
+    assert 20 * real > spaces.peak(op, arguments, {}, result) >= real
+    assert spaces.peak(op, arguments, {}, result) == spaces.known[asked[0]]
+    assert asked == list(spaces.deadly) == list(spaces.met)
+    text = (
+        "aten::convolution.default(float32[4x8x6x6], float32[8x8x3x3], None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)"
+    )
+    assert asked == [text]
+
+
+def test_an_operator_can_be_sent_and_run_elsewhere() -> None:
+    """With its strides, types and named arguments; in a process that has only what was sent."""
+    x_BCHW = torch.rand(2, 4, 3, 5).to(memory_format=torch.channels_last)
+    operator = Operator.of(torch.ops.aten.sum.dim_IntList, (x_BCHW, [2, 3]), {"dtype": torch.float64}, CPU_DEVICE)
+    assert str(operator) == "aten::sum.dim_IntList(float32[2x4x3x5 by 60x1x20x4], [2, 3], dtype=torch.float64)"
+    again = pickle.loads(pickle.dumps(operator))
+    assert again == operator
+    found = again.call()()
+    assert (found.dtype, tuple(found.shape), float(found.sum())) == (torch.float64, (2, 4), 0.0)
+
+
+def test_a_network_with_such_an_operator_says_so() -> None:
+    def die(operator: Operator) -> int:
+        if "bfloat16" in str(operator) and "::mm" in operator.name:
+            raise ChildDied("probing an operator", "SIGFPE")
+        return run_operator(operator)
+
+    interface = Interface(task="classification", channels=1, outputs=3)
+    steps = StepMemory(interface, SIZE[2], batches=(2, 3), workspaces=Workspaces(run=die))
+    genotype = space(2, "classification").first()
+    assert steps.chain(genotype, batch=2, precision="fp32").deadly == frozenset()
+    assert not steps.deadly
+    deadly = steps.chain(genotype, batch=2, precision="bf16").deadly
+    assert deadly and all("::mm" in name and "bfloat16" in name for name in deadly)
+    assert steps.deadly
 
 
 def part(**bytes_: int | bool | tuple[bool, ...] | tuple[int, ...]) -> Footprint:
@@ -332,9 +392,22 @@ def test_a_part_that_is_run_again_keeps_its_input_alone() -> None:
     block = part(output=10, held=100, forward=110, backward=150)
     head = part()
     # Backward in the second block: batch 20, held by the first 100, + 150; run again: the stem's output 10 and the
-    # first block's 10 instead, + 150 and the output 10 that is made again.
+    # first block's 10 instead, + 150.  The second run ends before there is an output.
     assert training_peak(chain(stem, block, block, head)) == 270
-    assert training_peak(chain(stem, block, block, head), checkpointing=True) == 20 + 20 + 160
+    assert training_peak(chain(stem, block, block, head), checkpointing=True) == 20 + 20 + 150
+    # A forward pass of 145 beside the gradient 10 that waits is more.
+    block = replace(block, forward=145)
+    assert training_peak(chain(stem, block, block, head), checkpointing=True) == 20 + 20 + 155
+    # The random state, 7: kept by both blocks and by the second run; 2 * 4 for two blocks' statistics from step to
+    # step, and the second block's once more.
+    block, again = replace(block, buffers=2), chain(stem, replace(block, buffers=2), replace(block, buffers=2), head)
+    assert training_peak(replace(again, random_bytes=7), checkpointing=True) == 20 + 8 + 20 + 155 + 3 * 7 + 2
+
+
+def test_the_copy_of_the_images_is_there_in_the_forward_pass_alone() -> None:
+    forward, backward = (chain(part(), part(**{moment: 50})) for moment in ("forward", "backward"))
+    assert training_peak(replace(forward, copy_bytes=9)) == 20 + 9 + 50
+    assert training_peak(replace(backward, copy_bytes=9)) == 20 + 50
 
 
 def test_a_peak_says_what_holds_it() -> None:
@@ -424,11 +497,11 @@ def test_sum_whole_trace_and_allocator_agree(dims: int, task: str, precision: st
     real = learning_memory(build(genotype, interface), pictures, targets, judge, recipe)
     steps = StepMemory(interface, SIZE[dims], loss=judge.loss, workspaces=spaces)
     added = training_peak(steps.chain(genotype, batch=8, precision=precision), checkpointing=checkpointing)
-    # Sums know no more of blocks run again than that they are: what is saved between the two runs may overlap.
-    assert 0.97 <= added / real <= 1.10, genotype
+    # Where blocks are run again, sums do not know where in a block the second run ends.
+    assert abs(added / real - 1) <= (0.02 if checkpointing else 0.005), genotype
     if not checkpointing:
         whole = traced_memory(lambda: build(genotype, interface), pictures, targets, judge, recipe, workspaces=spaces)
-        assert abs(added / whole - 1) <= 0.02 and 0.98 <= whole / real <= 1.07, genotype
+        assert abs(added / whole - 1) <= 0.005 and abs(whole / real - 1) <= 0.005, genotype
 
 
 def test_blocks_run_again_and_batches_in_pieces_take_less(profile: Profile) -> None:
@@ -457,4 +530,4 @@ def test_the_predicted_peak_is_near_that_of_a_real_step_with_its_random_changes(
     genotype = space(2, "segmentation").sample(random.Random(0))
     data, recipe = images(2, "segmentation"), Recipe(epochs=1, batch=BATCH[2])
     real = step_memory(build(genotype, interface), data, task, recipe)
-    assert 0.95 <= cost(genotype).memory.value / real <= 1.05
+    assert abs(cost(genotype).memory.value / real - 1) <= 0.005

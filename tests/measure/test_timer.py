@@ -1,24 +1,18 @@
-"""The process that times: what it answers, and what becomes of it when it, or its parent, is gone."""
+"""The process that times: what it answers, and what becomes of it when it is gone."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from medsearch.core.children import ChildDied
 from medsearch.core.errors import RunError
 from medsearch.measure import timer
-from medsearch.measure.runtime import DEFAULT
-from medsearch.measure.timer import ratio_alone, serve
+from medsearch.measure.timer import ratio_alone
 
 
 def products(count: int) -> bytes:
@@ -38,9 +32,17 @@ def test_twice_the_work_takes_about_twice_as_long() -> None:
 
 def test_one_process_answers_all_and_it_is_another_one() -> None:
     ratio_alone(products(2), products(1), threads=1, seconds=0.01)
-    first = timer._child().pid
+    first = timer._child().pids()
     ratio_alone(products(2), products(1), threads=2, seconds=0.01)
-    assert timer._child().pid == first != os.getpid()
+    assert timer._child().pids() == first != [os.getpid()]
+
+
+def test_a_new_one_is_begun_where_one_is_asked_for() -> None:
+    ratio_alone(products(1), products(1), threads=1, seconds=0.01)
+    first = timer._child().pids()
+    timer.restart()
+    ratio_alone(products(1), products(1), threads=1, seconds=0.01)
+    assert timer._child().pids() != first
 
 
 def test_what_the_runtime_refuses_is_an_error_and_the_next_file_is_timed() -> None:
@@ -51,41 +53,20 @@ def test_what_the_runtime_refuses_is_an_error_and_the_next_file_is_timed() -> No
 
 def test_after_a_kill_the_next_file_gets_a_new_process() -> None:
     ratio_alone(products(1), products(1), threads=1, seconds=0.01)
-    child = timer._child()
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    with pytest.raises(RunError, match="the process that times networks was killed"):
+    os.kill(timer._child().pids()[0], signal.SIGKILL)
+    with pytest.raises(ChildDied, match="timing in onnxruntime-cpu: .* SIGKILL"):
         ratio_alone(products(1), products(1), threads=1, seconds=0.01)
     assert ratio_alone(products(1), products(1), threads=1, seconds=0.01)[0] > 0
 
 
-def test_yardsticks_take_turns_and_a_request_is_read_to_its_end() -> None:
-    files = [products(3), products(2)]
-    head = (
-        json.dumps(
-            {"runtime": DEFAULT, "plugins": [], "threads": 1, "seconds": 0.001, "sizes": [len(file) for file in files]}
-        ).encode()
-        + b"\n"
-    )
-    answers = io.BytesIO()
-    serve(io.BytesIO((head + files[0] + files[1]) * (timer.YARDSTICKS + 1)), answers)
-    found = [json.loads(line) for line in answers.getvalue().splitlines()]
-    assert len(found) == timer.YARDSTICKS + 1
-    assert all(set(answer) == {"ratio", "pace"} and answer["ratio"] > 0 for answer in found)
-
-
-def test_a_killed_parent_leaves_no_process_behind() -> None:
-    code = "from medsearch.measure import timer; import time; print(timer._child().pid, flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout
-        child = int(parent.stdout.readline())
-        parent.kill()
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
-            return
-        if state == "Z":  # ended, and nobody here to bury it
-            return
-        time.sleep(0.1)
-    pytest.fail(f"process {child} is still there")
+def test_yardsticks_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, whose sessions can be looked at."""
+    monkeypatch.setattr(timer, "_beside", {})
+    asked = timer._asked
+    for _ in range(timer.YARDSTICKS + 1):
+        ratio, pace = timer._session(products(3), products(2), "onnxruntime-cpu", 1, 0.001)
+        assert ratio > 0
+        assert pace > 0
+    (turns,) = timer._beside.values()
+    assert len(set(map(id, turns))) == timer.YARDSTICKS
+    assert timer._asked == asked + timer.YARDSTICKS + 1

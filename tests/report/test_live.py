@@ -83,6 +83,7 @@ def test_without_a_terminal_progress_is_said_every_half_minute_and_at_the_end():
             live.progress(done, 100, "blocks")
     said = [line for line in file.getvalue().splitlines() if "of 100 blocks" in line]
     assert [line.split()[2] for line in said] == ["30", "60", "90", "100"]
+    assert [line.partition(", about ")[2] for line in said] == ["1:10 left", "0:40 left", "0:10 left", ""]
 
 
 def test_the_best_is_the_smallest_error_of_a_complete_trial():

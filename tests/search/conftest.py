@@ -128,6 +128,11 @@ def trial() -> Callable[..., Trial]:
     return make_trial
 
 
+@pytest.fixture(name="cost")
+def costs() -> Callable[..., Costs]:
+    return cost
+
+
 @pytest.fixture
 def score() -> Callable[..., Result]:
     return evaluate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from typing import Any
 import optuna
 import pytest
 
+from medsearch.core.children import ChildDied
 from medsearch.core.errors import MedsearchError
-from medsearch.measure.budget import Budget
+from medsearch.measure.budget import Budget, Costs
+from medsearch.measure.estimate import Estimate
 from medsearch.search import INTERRUPTED, Store, Tally, Trial
 from medsearch.search.anchors import anchors
 from medsearch.spaces import Genotype, Space
@@ -192,14 +195,6 @@ def test_an_error_that_is_not_a_number_is_a_failed_trial(search: Make, score: Ma
     assert "errors" in trial.facts["reason"]
 
 
-def test_a_fault_of_ours_is_not_swallowed(search: Make) -> None:
-    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
-        raise ValueError("a bug")
-
-    with pytest.raises(ValueError, match="a bug"):
-        list(search(evaluate=evaluate).run(until=until(1)))
-
-
 def test_bounds_are_the_second_best_of_what_is_no_dearer(search: Make, a_space: Make, score: Make) -> None:
     """Curves of the networks of 8, 16, 16 and 32 channels, in this order, against which each was held (patience 2):
 
@@ -306,3 +301,70 @@ def test_what_no_longer_fits_is_not_tried_again(tmp_path: Path, search: Make) ->
     trials = list(found.run(until=until(6)))
     assert left not in {trial.genotype for trial in trials}
     assert [widths(trial) for trial in trials] == [16, 16]
+
+
+def test_whatever_a_trial_raises_makes_a_failed_trial_with_its_reason(search: Make) -> None:
+    def evaluate_badly(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        raise ZeroDivisionError("by nothing")
+
+    found = search(evaluate=evaluate_badly)
+    trials = list(found.run(until=lambda history: len(history) >= 2))
+    assert [trial.state for trial in trials] == ["failed"] * 2
+    assert {trial.facts["reason"] for trial in trials} == {"ZeroDivisionError: by nothing"}
+
+
+def test_a_trial_that_died_is_tried_again_as_told_with_the_costs_of_then(search: Make, score: Make, cost: Make) -> None:
+    """Its costs double where it is tried again, as those of another precision do; the trial keeps its number."""
+    dead: set[Genotype] = set()
+    heard: list[tuple[str, int]] = []
+
+    def die_once(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        if genotype not in dead:
+            raise ChildDied("training", "SIGFPE")
+        return score(genotype)
+
+    def instead(genotype: Genotype, problem: BaseException, before: int) -> str | None:
+        heard.append((str(problem), before))
+        dead.add(genotype)
+        return None if before else "in 32 bits"
+
+    def costs(genotype: Genotype) -> Costs:
+        found = cost(genotype)
+        memory = found.memory.value * (2 if genotype in dead else 1)
+        return replace(found, memory=Estimate.exact(memory, "bytes"))
+
+    found = search(evaluate=die_once, failed=instead, cost=costs)
+    trials = list(found.run(until=lambda history: len(history) >= 2))
+    assert [(trial.number, trial.state) for trial in trials] == [(0, "complete"), (1, "complete")]
+    for trial in trials:
+        assert trial.facts["tried_again"] == "in 32 bits"
+        assert trial.objectives[2] == 2 * cost(trial.genotype).memory.value
+    assert [before for _, before in heard] == [0, 0]
+
+
+def test_a_trial_that_dies_again_has_failed_and_the_search_goes_on(search: Make, score: Make, cost: Make) -> None:
+    worst = []
+
+    def die(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        if not worst or genotype in worst:
+            worst.append(genotype)
+            raise ChildDied("training", "SIGSEGV")
+        return score(genotype)
+
+    found = search(evaluate=die, failed=lambda genotype, problem, before: None if before else "again")
+    trials = list(found.run(until=lambda history: len(history) >= 3))
+    assert [trial.state for trial in trials] == ["failed", "complete", "complete"]
+    assert "SIGSEGV, a wrong memory access" in trials[0].facts["reason"]
+    assert len(worst) == 2
+
+
+def test_what_cannot_be_run_here_is_no_trial(search: Make, score: Make, cost: Make) -> None:
+    """Networks with attention end the runtime's process: their latency is endless, with or without a limit."""
+
+    def costs(genotype: Genotype) -> Costs:
+        deadly = any("attention" in name for name in genotype.mixers)
+        return replace(cost(genotype), latency=Estimate.exact(math.inf, "ms")) if deadly else cost(genotype)
+
+    trials = list(search(cost=costs).run(until=lambda history: len(history) >= 12))
+    assert len(trials) == 12
+    assert not any("attention" in name for trial in trials for name in trial.genotype.mixers)

@@ -1,0 +1,189 @@
+"""One search being carried out: what all its phases share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from medsearch.core.children import ChildDied, Children
+from medsearch.core.deaths import Deaths
+from medsearch.core.errors import WriteError
+from medsearch.measure.budget import Budget
+from medsearch.measure.cost import Conditions, CostModel
+from medsearch.measure.device import Profile, deaths_file, in_a_line
+from medsearch.report.live import LiveSearch
+from medsearch.run import Run, Settings
+from medsearch.search.anchors import middle
+from medsearch.verbs.fitting import LAST_RESORT, Fitting, named
+from medsearch.verbs.setting import Setting, open_profile, with_precision
+
+
+@dataclass
+class Clock:
+    """Seconds spent on a run, over all the times it was started."""
+
+    budget: float | None
+    before: float
+    start: float
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return self.before + time.monotonic() - self.start
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until ``share`` of the budget is used up; endless without a budget."""
+        return math.inf if self.budget is None else share * self.budget - self.spent
+
+
+@dataclass
+class Job:
+    """One search being carried out; what may end the process it runs in is done by ``lab`` and ``trainers``."""
+
+    run: Run
+    settings: Settings
+    command: str
+    setting: Setting
+    cost: CostModel
+    fitting: Fitting
+    budget: Budget
+    view: LiveSearch
+    clock: Clock
+    workers: int
+    lab: Children
+    trainers: Children
+    deaths: Deaths
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Show that ``name`` begins, and keep the time it took."""
+        self.view.phase(name)
+        start = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            with suppress(WriteError):  # what ended the phase is what has to be said
+                self._note(name, start)
+            raise
+        self._note(name, start)
+
+    def _note(self, name: str, start: float) -> None:
+        seconds = self.run.state().get("phases", {})
+        key = name.split()[0]
+        seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
+        self.run.note(phases=seconds, seconds=self.clock.spent)
+
+    def keep_timings(self, *, every: float = 0.0) -> None:
+        """Save what was timed, unless that was done less than ``every`` seconds ago.
+
+        In the cache, or in the run where the cache cannot be written, which is said once.
+        """
+        profile = self.cost.profile
+        try:
+            profile.save(every=every)
+        except WriteError as problem:
+            if profile.path == self.run.profile:
+                raise
+            profile.move(self.run.profile)
+            self.view.note(f"{problem.where}: {problem.problem}  Timings are kept in {profile.path} instead.")
+            profile.save()
+
+
+def begin(
+    run: Run,
+    settings: Settings,
+    command: str,
+    setting: Setting,
+    view: LiveSearch,
+    clock: Clock,
+    lab: Children,
+    trainers: Children,
+) -> Job:
+    """What ``settings`` ask for, as far as it is known before anything is measured but the faster precision.
+
+    Args:
+        run, settings, command, setting: as for :func:`~medsearch.verbs.search.search`.
+        view: shows how far it is.
+        clock: of the run.
+        lab: a process that holds the data, for whatever is measured or exported.
+        trainers: those that train.
+    """
+    profile = open_profile(settings)
+    if run.profile.exists():
+        profile.move(run.profile)
+    deaths = Deaths(in_a_line(profile.device), run=run.deaths, cache=deaths_file())
+    if settings.precision is None:
+        precision = run.state().get("precision")
+        if precision is None:
+            view.phase("choosing the precision of training")
+            precision = _faster_precision(setting, lab, deaths, view)
+            run.note(precision=precision)
+        setting = with_precision(setting, precision)
+    budget = _budget(settings)
+    inference = budget.inference is not None or settings.fit_batch
+    cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
+    job = Job(
+        run=run,
+        settings=settings,
+        command=command,
+        setting=setting,
+        cost=cost,
+        fitting=Fitting(
+            cost=cost,
+            recipe=setting.recipe,
+            limit=budget.memory if settings.fit_batch else None,
+            changing=lab.call(setting.changing_memory) if settings.fit_batch else 0,
+            precisions=tuple(dict.fromkeys((setting.recipe.precision, settings.precision or "bf16"))),
+            deaths=deaths,
+        ),
+        budget=budget,
+        view=view,
+        clock=clock,
+        workers=trainers.count,
+        lab=lab,
+        trainers=trainers,
+        deaths=deaths,
+    )
+    cost.times.keep = job.keep_timings
+    return job
+
+
+def _faster_precision(setting: Setting, lab: Children, deaths: Deaths, view: LiveSearch) -> str:
+    """``"bf16"`` where a training step is faster with it here, and does not end its process; else ``"fp32"``."""
+    genotype, seconds = middle(setting.space), {}
+    for precision in ("fp32", "bf16"):
+        recipe = replace(setting.recipe, precision=precision)
+        try:
+            seconds[precision] = lab.call(setting.step_seconds, genotype, recipe, doing="timing a training step")
+        except ChildDied as death:
+            view.note(str(deaths.record(death, named(genotype), precision=precision)))
+    return min(seconds, key=seconds.__getitem__, default=LAST_RESORT)
+
+
+def _budget(settings: Settings) -> Budget:
+    return Budget(
+        memory=settings.memory_bytes,
+        latency=settings.latency_ms,
+        parameters=settings.parameters,
+        inference=settings.inference_bytes,
+        macs=settings.macs,
+        file=settings.file_bytes,
+    )
+
+
+def _cost_model(setting: Setting, profile: Profile, *, inference: bool, lab: Children, deaths: Deaths) -> CostModel:
+    recipe = setting.recipe
+    threads = profile.device["threads"]
+    conditions = Conditions(size=setting.data.size, batch=recipe.batch, precision=recipe.precision, threads=threads)
+    return CostModel(
+        setting.interface,
+        conditions,
+        profile,
+        loss=setting.task.loss,
+        inference=inference,
+        helper=lab,
+        deaths=deaths,
+    )

@@ -1,0 +1,54 @@
+"""A processor on which matrix products in 16 bits can divide by zero, for ``medsearch --plugin faulty_processor``.
+
+A stand-in for what torch 2.13 does on processors with AMX when one thread multiplies long thin matrices in bf16: here,
+too, it is the operator itself that ends the process, in whatever child it is run.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+LONG = 512
+"""From this extent on a product in 16 bits divides by zero."""
+
+
+class Faulty(TorchDispatchMode):
+    """Ends the process in the product that this processor cannot do."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+            matrices = [arg for arg in args if isinstance(arg, Tensor) and arg.dtype is torch.bfloat16]
+            if any(max(matrix.shape) >= LONG for matrix in matrices):
+                os.kill(os.getpid(), signal.SIGFPE)
+        return func(*args, **(kwargs or {}))
+
+
+def faulty(function: Any) -> Any:
+    """``function``, carried out on this processor."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **named: Any) -> Any:
+        with Faulty():
+            return function(*args, **named)
+
+    return wrapped
+
+
+if multiprocessing.parent_process() is not None:
+    from medsearch.measure import workspace
+    from medsearch.train.evaluator import Training
+    from medsearch.verbs import measured, setting
+
+    workspace.run_operator = faulty(workspace.run_operator)
+    Training.__call__ = faulty(Training.__call__)  # type: ignore[method-assign]
+    setting.step_memory = faulty(setting.step_memory)
+    setting.step_seconds = faulty(setting.step_seconds)
+    measured.step_memory = faulty(measured.step_memory)

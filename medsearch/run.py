@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ from typing import Any
 from medsearch.core.errors import RunError, WriteError
 from medsearch.core.files import read_json, write_json, write_text
 from medsearch.core.lock import HOLDER, LOCK, release_for_good
+from medsearch.core.plugins import in_use
 from medsearch.measure.runtime import DEFAULT
 
 
@@ -240,6 +242,11 @@ class Run:
         """That all starts together have taken."""
         return float(self.state().get("seconds", 0.0))
 
+    @property
+    def longer_command(self) -> str:
+        """What to type to go on with this run for twice the time it has taken."""
+        return f"{self.resume_command} --time {math.ceil(2 * self.seconds / 60) or 1}m"
+
     def trials_in_results(self) -> int:
         """How many trials of a finished run ended well."""
         trials = read_json(self._results).get("trials") or []
@@ -248,4 +255,5 @@ class Run:
 
 def resume_command(folder: Path) -> str:
     """What to type to go on with the run in ``folder``."""
-    return f"medsearch search --resume {shlex.quote(str(folder))}"
+    plugins = "".join(f"--plugin {shlex.quote(module)} " for module in in_use())
+    return f"medsearch {plugins}search --resume {shlex.quote(str(folder))}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from medsearch.core import plugins
 from medsearch.core.errors import RunError, WriteError
 from medsearch.core.lock import hold
 from medsearch.run import Inputs, Run, Settings
@@ -153,3 +154,12 @@ def test_a_run_without_trials_is_removed_and_one_with_trials_stays(run: Run) -> 
     (run.folder / "study.db").unlink()
     run.discard()
     assert not run.folder.exists()
+
+
+def test_what_to_type_to_go_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create(tmp_path / "my run")
+    run.note(seconds=843.0)
+    assert run.longer_command == f"medsearch search --resume '{tmp_path}/my run' --time 29m"
+    monkeypatch.setattr(plugins, "_named", [])
+    plugins.use(["string"])
+    assert run.resume_command == f"medsearch --plugin string search --resume '{tmp_path}/my run'"

@@ -54,6 +54,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsearch"
 
 
+def _readable(path: Path) -> bool:
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def in_a_line(device: dict[str, Any]) -> str:
     """What :func:`describe` found, and the version of torch: what a fault of a library depends on."""
     return ", ".join([*(f"{key} {value}" for key, value in device.items()), f"torch {version('torch')}"])
@@ -101,7 +105,7 @@ class Profile:
         self.sessions: dict[str, list[float]] = {}
         self.residuals: dict[str, Residual] = {}
         self.accuracy: dict[str, Any] = {}
-        if self.path.exists():
+        if file.exists() if file else _readable(self.path):  # a cache of somebody else is none
             self._read(read_json(self.path), asked=file is not None)
         self._saved: dict[str, Any] = self._data()
         self._written = -math.inf

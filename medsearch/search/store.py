@@ -34,7 +34,8 @@ class Store:
         name: of the study.
 
     Raises:
-        WriteError: here and from every method, where SQLite cannot write or read the file.
+        WriteError: here and from every method, where SQLite cannot write the file.
+        RunError: likewise, where the file is damaged.
     """
 
     def __init__(self, url: str, space: Space, *, name: str = "search") -> None:
@@ -75,7 +76,8 @@ class Store:
         """Add to the facts of a trial that is running."""
         begun = self._stored()[number]
         known = {**begun.user_attrs["facts"], **facts}
-        self._study._storage.set_trial_user_attr(begun._trial_id, "facts", known)
+        with self._writing():
+            self._study._storage.set_trial_user_attr(begun._trial_id, "facts", known)
 
     def end(
         self,
@@ -133,8 +135,7 @@ class Store:
             reason = _of_sqlite(problem)
             if reason is None:
                 raise
-            remedy = "Free some space there." if "full" in str(reason) else "Make the file and its folder writable."
-            raise WriteError(self._file, f"cannot be written: {reason}.", remedy) from problem
+            raise _unusable(self._file, str(reason)) from problem
 
     def _read(self, trial: FrozenTrial) -> Trial:
         """The trial in our own terms; one that has ended is read once, because it does not change any more."""
@@ -163,6 +164,15 @@ class Store:
             state=state,
             facts=noted.get("facts", {}),
         )
+
+
+def _unusable(file: str, reason: str) -> RunError:
+    """What to say of a study that SQLite cannot use, by SQLite's own words."""
+    if "disk is full" in reason:
+        return WriteError(file, f"cannot be written: {reason}.", "Free some space there.")
+    if any(words in reason for words in ("readonly", "unable to open", "disk I/O")):
+        return WriteError(file, f"cannot be written: {reason}.", "Make room there, and its folder writable.")
+    return RunError(file, f"cannot be used: {reason}.", "It was damaged, or another program is at it.")
 
 
 def _of_sqlite(problem: BaseException | None) -> sqlite3.Error | None:

@@ -50,7 +50,8 @@ def _train(job: Job, chosen: Sequence[Genotype]) -> list[Genotype]:
     """
     planned = job.run.state().get("epochs", {})
     if any(genotype.id not in planned for genotype in chosen):  # new, extended, or others are the best since
-        planned = _epochs_full(job, chosen)
+        possible = _epochs_full(job, chosen)
+        planned = {genotype.id: max(possible[genotype.id], epochs_saved(job, genotype)) for genotype in chosen}
         job.run.note(epochs=planned)
     todo = [genotype for genotype in chosen if epochs_saved(job, genotype) < planned[genotype.id]]
     if todo:

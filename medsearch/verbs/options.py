@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from dataclasses import replace
 from datetime import datetime
@@ -88,15 +87,14 @@ def with_more(run: Run, options: argparse.Namespace) -> Settings:
 def _check_limits(run: Run, *, seconds: float | None = None, trials: int | None = None) -> None:
     """Refuse totals that are used up already."""
     spent, finished = run.seconds, run.finished
-    longer = f"{run.resume_command} --time {math.ceil(2 * spent / 60) or 1}m"
     if finished and seconds is None and trials is None:
-        remedy = f"Read {run.folder / 'report.md'} - or extend it, by a total over all its starts: {longer}"
+        remedy = f"Read {run.folder / 'report.md'} - or extend it, by a total over all its starts: {run.longer_command}"
         raise RunError(str(run.folder), "this search is finished.", remedy)
     if seconds is not None and seconds <= spent:
         problem = (
             f"is the time of all starts together: {format_seconds(spent)} are used, {format_seconds(seconds)} given."
         )
-        raise RunError("--time", problem, f"Give more than what is used: {longer}")
+        raise RunError("--time", problem, f"Give more than what is used: {run.longer_command}")
     if finished and trials is not None and trials <= (done := run.trials_in_results()):
         problem = f"is the number of all starts together: {done} are done, {trials} given."
         raise RunError("--trials", problem, f"Give more than what is done: {run.resume_command} --trials {2 * done}")

@@ -61,10 +61,9 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         settings = replace(settings, seconds=DEFAULT_SECONDS)
     clock = Clock(settings.seconds, run.seconds, time.monotonic())
     title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
-    resume = run.resume_command
     workers = settings.workers or default_workers()
     with (
-        LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=resume) as view,
+        LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=run.resume_command) as view,
         pool(setting.data, workers=1) as lab,
         pool(setting.data, workers=workers) as trainers,
     ):
@@ -73,7 +72,7 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         _measure_machine(job)
         trials = _search(job)
         if not any(trial.state == "complete" for trial in trials):
-            raise _nothing(job, trials, resume)
+            raise _nothing(job, trials)
         delivered, refused = deliver_all(job, finalists(job, trials))
         results = collect(job, trials, delivered, refused)
         if settings.compress:
@@ -219,11 +218,13 @@ def _failures(trials: Sequence[Trial]) -> list[str]:
     return [reason for trial in trials if (reason := trial.facts.get("reason", INTERRUPTED)) != INTERRUPTED]
 
 
-def _nothing(job: Job, trials: Sequence[Trial], resume: str) -> RunError:
+def _nothing(job: Job, trials: Sequence[Trial]) -> RunError:
     """What to say where there is nothing to train fully."""
     if reasons := _failures(trials):
         return RunError(str(job.run.folder), f"no trial ended well; {len(reasons)} failed, the last one: {reasons[-1]}")
-    return RunError(str(job.run.folder), "the time ended before any trial did.", f"Give it more: {resume} --time 10m")
+    return RunError(
+        str(job.run.folder), "the time ended before any trial did.", f"Give it more: {job.run.longer_command}"
+    )
 
 
 def _epochs_search(job: Job) -> int:

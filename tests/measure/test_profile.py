@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,21 @@ def test_a_profile_that_has_no_room_is_named_and_can_live_elsewhere(
     again.table.add(timing("z"))
     again.save()
     assert "z" in keys(Profile(threads=1, file=tmp_path / "run" / "profile.json"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_cache_of_somebody_else_is_empty_and_cannot_be_written(tmp_path: Path) -> None:
+    written(tmp_path)
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        profile = Profile(threads=1, folder=tmp_path)
+        assert keys(profile) == set()
+        profile.table.add(timing("y"))
+        with pytest.raises(WriteError, match=r"profile-\w+.json: cannot be written: Permission denied"):
+            profile.save()
+    finally:
+        os.seteuid(0)
 
 
 def test_a_profile_of_another_device_is_not_taken_over_but_replaced(

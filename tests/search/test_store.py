@@ -134,3 +134,9 @@ def test_a_study_that_cannot_be_written_is_named(disk: Path, url: str, space: Sp
         Store(f"sqlite:///{disk}/study.db", space).begin(space.first(), {}, {})
     with pytest.raises(WriteError, match=r"nowhere/study.db: cannot be written: unable to open database file"):
         Store(f"sqlite:///{disk}/nowhere/study.db", space)
+
+
+def test_a_damaged_study_is_named(url: str, space: Space, tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_bytes(b"hello" * 1000)
+    with pytest.raises(RunError, match=r"study.db: cannot be used: file is not a database.\n  It was damaged"):
+        Store(url, space)

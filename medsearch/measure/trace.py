@@ -43,7 +43,7 @@ class StorageWatch(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._see(tensor.untyped_storage())
-        inside = self.workspaces.peak(func, args, kwargs) if self.workspaces else 0
+        inside = self.workspaces.peak(func, args, kwargs, result) if self.workspaces else 0
         self.levels.append(max(self.live, before + inside))
         self.peak = max(self.peak, self.levels[-1])
         return result

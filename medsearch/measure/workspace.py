@@ -7,13 +7,17 @@ things is run once, for itself, on tensors of the same shapes, with the allocato
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
+
+from medsearch.core.errors import MedsearchError
+from medsearch.measure.bounds import most
+from medsearch.measure.operators import Like, Operator
 
 MAY_TAKE = (
     "convolution",
@@ -44,47 +48,61 @@ class Workspaces:
 
     Args:
         device: where to run them.
+        known: bytes by operator as text, which an earlier one has found: see the attribute.
+        measure: runs an operator and says what it took; by default in this process.
+
+    Attributes:
+        known: what was measured, plain data that may be kept for this processor, its instructions and version of torch.
+        died: what could not be measured because running it ended in an error, with that; bounds are taken instead.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
-        self._known: dict[Any, int] = {}
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        known: Mapping[str, int] | None = None,
+        measure: Callable[[Operator], int] | None = None,
+    ) -> None:
+        self.device = torch.device(device).type
+        self.known = dict(known or {})
+        self.died: dict[str, MedsearchError] = {}
+        self._measure = measure or run_operator
 
-    def peak(self, func: Any, args: Any, kwargs: Any) -> int:
+    def peak(self, func: Any, args: Any, kwargs: Any, result: Any) -> int:
         """The most that ``func`` has allocated at once, results included; 0 for operators that take nothing more."""
-        leaves = tree_leaves((args, kwargs))
-        if not any(part in func.name() for part in MAY_TAKE) and not _mixed(leaves):
+        if not any(part in func.name() for part in MAY_TAKE) and not _mixed(args):
             return 0
-        key = (func.name(), *map(_described, leaves))
-        if key not in self._known:
-            tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-            small = sum(tensor.numel() * tensor.element_size() for tensor in tensors) <= LARGEST
-            self._known[key] = self._measured(func, args, kwargs) if small else 0
-        return self._known[key]
+        operator = Operator.of(func, args, kwargs, device=self.device)
+        if sum(like.bytes for like in operator.tensors) > LARGEST:
+            return 0
+        found = self._asked(operator)
+        if found is None:
+            return most(operator, [Like.of(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)])
+        return found
 
-    def _measured(self, func: Any, args: Any, kwargs: Any) -> int:
-        with unset_fake_temporarily():
-            args, kwargs = tree_map(self._real, (args, kwargs))
+    def _asked(self, operator: Operator) -> int | None:
+        """What was measured; None where that cannot be done, which is not tried again."""
+        key = str(operator)
+        if key not in self.known and key not in self.died:
             try:
-                return allocated_peak(lambda: func(*args, **kwargs), self.device)
-            except RuntimeError:  # where the shapes and types of a trace are not quite those of a real run
-                return 0
-
-    def _real(self, leaf: Any) -> Any:
-        """Zeros in place of a fake tensor: legal wherever indices are wanted, and no slower than other numbers."""
-        if not isinstance(leaf, Tensor):
-            return leaf
-        extent = 1 + sum((side - 1) * stride for side, stride in zip(leaf.shape, leaf.stride(), strict=True))
-        return torch.zeros(max(extent, 1), dtype=leaf.dtype, device=self.device).as_strided(leaf.shape, leaf.stride())
+                with unset_fake_temporarily():
+                    self.known[key] = self._measure(operator)
+            except MedsearchError as death:
+                self.died[key] = death
+        return self.known.get(key)
 
 
-def _mixed(leaves: Sequence[Any]) -> bool:
+def run_operator(operator: Operator) -> int:
+    """Peak bytes of ``operator`` on zeros, results included, run in this process; 0 where torch refuses to run it."""
+    try:
+        return allocated_peak(operator.on_zeros(), torch.device(operator.device))
+    except RuntimeError:  # where the shapes and types of a trace are not quite those of a real run
+        return 0
+
+
+def _mixed(args: Sequence[Any]) -> bool:
     """Whether tensors of several floating types meet, of which some are cast to the widest first."""
-    return len({leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()}) > 1
-
-
-def _described(leaf: Any) -> Any:
-    return (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else repr(leaf)
+    return len({arg.dtype for arg in args if isinstance(arg, Tensor) and arg.is_floating_point()}) > 1
 
 
 def allocated_peak(step: Callable[[], object], device: torch.device) -> int:

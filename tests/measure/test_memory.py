@@ -274,16 +274,6 @@ def test_which_moment_is_the_largest_may_change_with_the_batch() -> None:
     assert len(found.lines[1]) > 1
 
 
-def test_what_an_operator_takes_inside_is_measured() -> None:
-    x = torch.rand(4, 8, 6, 6)
-    weight = torch.rand(8, 8, 3, 3)
-    arguments = (x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
-    spaces = Workspaces()
-    real = allocated_peak(lambda: torch.ops.aten.convolution(*arguments), torch.device("cpu"))
-    assert spaces.peak(torch.ops.aten.convolution.default, arguments, {}) == real >= 4 * 8 * 36 * 4
-    assert spaces.peak(torch.ops.aten.add.Tensor, (x, x), {}) == 0  # takes nothing but its result
-
-
 def part(**bytes_: int | bool | tuple[bool, ...] | tuple[int, ...]) -> Footprint:
     zero = dict.fromkeys(("weights", "buffers", "held", "output", "forward", "backward", "infer"), 0)
     return Footprint(**{**zero, **bytes_})  # type: ignore[arg-type]

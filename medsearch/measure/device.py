@@ -26,7 +26,7 @@ def describe(threads: int, runtime: str = DEFAULT) -> dict[str, Any]:
         MedsearchError: if there is no such runtime, or it cannot run here.
     """
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count() or 1,
         "threads": threads,
         "os": platform.system(),
@@ -34,7 +34,8 @@ def describe(threads: int, runtime: str = DEFAULT) -> dict[str, Any]:
     }
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """Vendor, family and model of the processor, where the system tells them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -16,6 +16,7 @@ from medsearch.export.checkpoint import load_model, save_model
 from medsearch.export.module import write_module
 from medsearch.export.onnx import check_onnx, to_onnx
 from medsearch.measure.budget import Costs, show
+from medsearch.measure.processor import instructions
 from medsearch.measure.times import SESSIONS
 from medsearch.spaces import Genotype
 from medsearch.train import Trained, evaluate
@@ -176,6 +177,7 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
         "architecture": network.genotype.id,
         "verdict": network.verdict,
         "device": {**job.cost.profile.device, "training": training_device()},
+        "instructions": instructions(),
         "versions": versions(),
         "conditions": {
             "training_batch": recipe.batch,

@@ -19,6 +19,7 @@ from medsearch.core.errors import MedsearchError
 from medsearch.export.checkpoint import load_model, save_model
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile, describe
+from medsearch.measure.processor import instructions
 from medsearch.measure.times import PartTimes
 from medsearch.spaces import read_space
 from medsearch.train import Recipe, make_task
@@ -69,6 +70,7 @@ def certificate(folder: Path) -> dict[str, Any]:
         "architecture": checkpoint.genotype.id,
         "verdict": "within budget",
         "device": {**describe(threads=1), "training": training_device()},
+        "instructions": instructions(),
         "versions": versions(),
         "conditions": {
             "training_batch": 8,
@@ -162,12 +164,14 @@ def test_a_cost_without_limit_is_shown_and_not_judged(folder: Path, change: Chan
     assert verify(folder)["costs"]["memory"]["verdict"] == "no limit"
 
 
-def test_another_device_and_other_versions_are_said(folder: Path, change: Change) -> None:
+def test_another_device_other_instructions_and_other_versions_are_said(folder: Path, change: Change) -> None:
     change(lambda data: data["device"].update(cpu="Z80"))
+    change(lambda data: data["instructions"].update(aten="mmx", cpu="Z80", torch="0.4"))
     change(lambda data: data["versions"].update(torch="0.4"))
-    device, used = verify(folder)["remarks"]
+    device, instructed, used = verify(folder)["remarks"]
     assert device.startswith("another device: cpu ")
     assert device.endswith("certified Z80.")
+    assert instructed == f"other instructions: aten {instructions()['aten']}, certified mmx."
     assert used == f"other versions: torch {torch.__version__}, certified 0.4."
 
 

@@ -132,7 +132,7 @@ class CostModel:
         other = 3 if conditions.batch == 2 else 2  # batch norms of a single value have no batch 1
         device = this_device()
         batches = (other if inference else conditions.batch, conditions.batch)
-        self.workspaces = Workspaces(device.kind, run=isolated(run_operator, helper, deaths or Deaths("")))
+        self.workspaces = Workspaces(device.kind, measure=isolated(run_operator, helper, deaths or Deaths("")))
         self.steps = StepMemory(
             interface, conditions.size, batches=batches, loss=loss, workspaces=self.workspaces, device=device
         )

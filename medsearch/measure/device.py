@@ -9,7 +9,6 @@ import os
 import platform
 import time
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ def describe(threads: int, runtime: str = DEFAULT) -> dict[str, Any]:
         MedsearchError: if there is no such runtime, or it cannot run here.
     """
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count() or 1,
         "threads": threads,
         "os": platform.system(),
@@ -37,7 +36,8 @@ def describe(threads: int, runtime: str = DEFAULT) -> dict[str, Any]:
     }
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """Vendor, family and model of the processor, where the system tells them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -56,11 +56,6 @@ def cache_folder() -> Path:
 
 def _readable(path: Path) -> bool:
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def in_a_line(device: dict[str, Any]) -> str:
-    """What :func:`describe` found, and the version of torch: what a fault of a library depends on."""
-    return ", ".join([*(f"{key} {value}" for key, value in device.items()), f"torch {version('torch')}"])
 
 
 def deaths_file() -> Path:

@@ -1,17 +1,14 @@
-"""One operator as plain data, so that it can be run elsewhere: in a process that it may end."""
+"""One call of an operator as plain data: it can be named, sent to another process, and made again on zeros."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import mul
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves
 
 from medsearch.core.children import ChildDied, Helper
 from medsearch.core.deaths import Deaths
@@ -22,79 +19,95 @@ DOING = "probing an operator"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blank:
-    """A tensor without contents: shape, strides and type."""
+class Like:
+    """A tensor without its contents."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: torch.dtype
 
-    def __str__(self) -> str:
-        steps = "" if self.stride == _dense(self.shape) else f" by {'x'.join(map(str, self.stride))}"
-        return f"{str(self.dtype).removeprefix('torch.')}[{'x'.join(map(str, self.shape))}{steps}]"
+    @classmethod
+    def of(cls, x: Tensor) -> Like:
+        """What ``x``, real or fake, is like."""
+        return cls(shape=tuple(x.shape), stride=tuple(x.stride()), dtype=x.dtype)
 
-    def zeros(self, device: torch.device) -> Tensor:
+    @property
+    def bytes(self) -> int:
+        """Of the elements, gaps between them left out."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+    def zeros(self, device: str) -> Tensor:
         """Zeros in its place: legal wherever indices are wanted, and no slower than other numbers."""
         extent = 1 + sum((side - 1) * stride for side, stride in zip(self.shape, self.stride, strict=True))
         return torch.zeros(max(extent, 1), dtype=self.dtype, device=device).as_strided(self.shape, self.stride)
 
+    def __str__(self) -> str:
+        sides, steps = (" ".join(map(str, numbers)) for numbers in (self.shape, self.stride))
+        return f"{str(self.dtype).removeprefix('torch.')}[{sides}; {steps}]"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """An operator with what it is called on.
+    """One call of an operator; as text, a key that says all that its memory depends on except the machine.
 
     Args:
-        name: of the overload, ``aten::mm.default``.
-        args, kwargs: with :class:`Blank` in place of tensors.
+        name: with its overload, such as ``"aten::convolution.default"``.
+        args, kwargs: of the call, with a :class:`Like` in place of every tensor.
         device: ``"cpu"`` or ``"cuda"``.
+        threads: of torch; some operators take so much for each.
     """
 
     name: str
-    args: Any
-    kwargs: Any
-    device: str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    device: str = "cpu"
+    threads: int = 1
 
     @classmethod
-    def of(cls, func: Any, args: Any, kwargs: Any, device: torch.device) -> Operator:
-        """The call of ``func``, an overload, on tensors that may be fake."""
-        blank_args, blank_kwargs = tree_map(blank, (args, kwargs))
+    def of(cls, func: Any, args: Any, kwargs: Any, *, device: str) -> Operator:
+        """The call ``func(*args, **kwargs)`` as torch dispatches it, its tensors real or fake."""
+        name = func.name()
         return cls(
-            name=f"{func._schema.name}.{func._overloadname}", args=blank_args, kwargs=blank_kwargs, device=device.type
+            name=name if "." in name else f"{name}.default",
+            args=tuple(map(_plain, args)),
+            kwargs=tuple((key, _plain(value)) for key, value in sorted(kwargs.items())),
+            device=device,
+            threads=torch.get_num_threads(),
         )
 
-    def __str__(self) -> str:
-        """The operator in a line: the same call gives the same text."""
-        named = [f"{key}={_shown(value)}" for key, value in self.kwargs.items()]
-        return f"{self.name}({', '.join([*map(_shown, self.args), *named])})"
+    @property
+    def tensors(self) -> tuple[Like, ...]:
+        """Of all arguments."""
+        return tuple(leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Like))
 
-    def call(self) -> Callable[[], Any]:
-        """The call, on zeros that are there already."""
-        space, _, name = self.name.partition("::")
-        packet, _, overload = name.partition(".")
+    def on_zeros(self) -> Callable[[], Any]:
+        """The call, ready to be made: its tensors are there, full of zeros."""
+        space, _, rest = self.name.partition("::")
+        packet, _, overload = rest.partition(".")
         func = getattr(getattr(getattr(torch.ops, space), packet), overload)
-        device = torch.device(self.device)
-        args, kwargs = tree_map(
-            lambda leaf: leaf.zeros(device) if isinstance(leaf, Blank) else leaf, (self.args, self.kwargs)
-        )
+        args = [_real(arg, self.device) for arg in self.args]
+        kwargs = {key: _real(value, self.device) for key, value in self.kwargs}
         return lambda: func(*args, **kwargs)
 
-
-def _dense(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a contiguous tensor."""
-    return tuple(accumulate((max(side, 1) for side in reversed(shape[1:])), mul, initial=1))[::-1] if shape else ()
-
-
-def blank(leaf: Any) -> Any:
-    """A leaf of arguments or results as plain data."""
-    if not isinstance(leaf, Tensor):
-        return leaf
-    return Blank(shape=tuple(leaf.shape), stride=tuple(leaf.stride()), dtype=leaf.dtype)
+    def __str__(self) -> str:
+        named = (f"{key}={_text(value)}" for key, value in self.kwargs)
+        return f"{self.name}({', '.join((*map(_text, self.args), *named))}) on {self.device}, {self.threads} threads"
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_shown, value))}]"
-    return str(value)
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return Like.of(value)
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _real(value: Any, device: str) -> Any:
+    if isinstance(value, Like):
+        return value.zeros(device)
+    return [_real(inner, device) for inner in value] if isinstance(value, tuple) else value
+
+
+def _text(value: Any) -> str:
+    return f"({', '.join(map(_text, value))})" if isinstance(value, tuple) else str(value)
 
 
 def isolated(run: Callable[[Operator], int], helper: Helper, deaths: Deaths) -> Callable[[Operator], int]:
@@ -110,17 +123,3 @@ def isolated(run: Callable[[Operator], int], helper: Helper, deaths: Deaths) -> 
             raise
 
     return measure
-
-
-def tensors_in(value: Any) -> list[Blank]:
-    """All tensors in arguments, however deep."""
-    if isinstance(value, Blank):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [found for item in value for found in tensors_in(item)] if isinstance(value, list | tuple) else []
-
-
-def total(blanks: Sequence[Blank]) -> int:
-    """Bytes of the numbers in tensors."""
-    return sum(math.prod(blank.shape) * blank.dtype.itemsize for blank in blanks)

@@ -178,7 +178,7 @@ class StepMemory:
     @property
     def deadly(self) -> bool:
         """Whether any operator has ended the process that ran it."""
-        return bool(self.workspaces and self.workspaces.deadly)
+        return bool(self.workspaces and self.workspaces.died)
 
     def _walk(self, planned: Plan, precision: str) -> tuple[list[_Part], tuple[int, ...]]:
         """The parts in order, and which of their outputs the head reads."""

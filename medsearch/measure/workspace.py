@@ -7,17 +7,21 @@ things is run once, for itself, on tensors of the same shapes, with the allocato
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves
 
 from medsearch.core.children import OUT_OF_MEMORY, ChildDied
-from medsearch.measure.operators import Blank, Operator, blank, tensors_in, total
+from medsearch.core.errors import RunError
+from medsearch.core.files import read_json, write_json
+from medsearch.measure.bounds import most
+from medsearch.measure.operators import Like, Operator
 
 MAY_TAKE = (
     "convolution",
@@ -39,8 +43,6 @@ MAY_TAKE = (
 )
 """Parts of the names of operators that may take more than they return."""
 
-REORDERS = 3
-"""Copies that a library may make of what an operator reads and writes."""
 LARGEST = 2**28
 """Bytes of an operator's tensors above which it is not run: the model of a machine should not need the machine."""
 
@@ -50,86 +52,87 @@ class Workspaces:
 
     Args:
         device: where to run them.
-        run: runs one and says what it took; raises ChildDied where it ended the process that ran it.
+        known: bytes by operator as text, which an earlier one has found: see the attribute.
+        measure: runs an operator and says what it took; by default in this process.
 
     Attributes:
-        known: bytes by the text of an operator.
-        deadly: operators that ended the process that ran them; an upper bound stands for them.
+        known: what was measured, plain data that may be kept for this processor, its instructions and version of torch.
+        died: what could not be measured because it ended the process that ran it, with that; bounds are taken instead.
         met: those of them that were asked for since this was last emptied.
     """
 
-    def __init__(self, device: torch.device | str = "cpu", *, run: Callable[[Operator], int] | None = None) -> None:
-        self.device, self._run = torch.device(device), run or run_operator
-        self.known: dict[str, int] = {}
-        self.deadly: set[str] = set()
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        known: Mapping[str, int] | None = None,
+        measure: Callable[[Operator], int] | None = None,
+    ) -> None:
+        self.device = torch.device(device).type
+        self.known = dict(known or {})
+        self.died: dict[str, ChildDied] = {}
         self.met: set[str] = set()
+        self._kept = 0
+        self._measure = measure or run_operator
+
+    def load(self, file: Path) -> None:
+        """Take over what :meth:`save` has kept; a file that cannot be read holds nothing."""
+        with suppress(RunError):
+            data = read_json(file)
+            if isinstance(data, dict) and all(isinstance(size, int) for size in data.values()):
+                self.known |= data
+
+    def save(self, file: Path) -> None:
+        """Keep what is known, beside what the file has from others.
+
+        Raises:
+            WriteError: where it cannot be written.
+        """
+        before = len(self.known)
+        self.load(file)
+        if not file.exists() or before != self._kept:
+            write_json(file, self.known)
+        self._kept = len(self.known)
 
     def peak(self, func: Any, args: Any, kwargs: Any, result: Any) -> int:
-        """The most that ``func`` has allocated at once, results included; 0 for operators that take nothing more.
-
-        Args:
-            func: the overload.
-            args, kwargs: that it is called on; tensors may be fake.
-            result: what it returns, likewise.
-        """
+        """The most that ``func`` has allocated at once, results included; 0 for operators that take nothing more."""
         if not any(part in func.name() for part in MAY_TAKE) and not _mixed(args):
             return 0
-        operator = Operator.of(func, args, kwargs, self.device)
-        key = str(operator)
-        if key not in self.known:
-            self.known[key] = self._measured(operator, key, result)
-        if key in self.deadly:
-            self.met.add(key)
-        return self.known[key]
-
-    def _measured(self, operator: Operator, key: str, result: Any) -> int:
-        if total(tensors_in([operator.args, operator.kwargs])) > LARGEST:
+        operator = Operator.of(func, args, kwargs, device=self.device)
+        if sum(like.bytes for like in operator.tensors) > LARGEST:
             return 0
-        try:
-            with unset_fake_temporarily():
-                return self._run(operator)
-        except ChildDied:
-            self.deadly.add(key)
-            return most(operator, tensors_in(tree_map(blank, result)))
+        found = self._asked(operator)
+        if found is None:
+            return most(operator, [Like.of(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)])
+        return found
+
+    def _asked(self, operator: Operator) -> int | None:
+        """What was measured; None where that cannot be done, which is not tried again."""
+        key = str(operator)
+        if key not in self.known and key not in self.died:
+            try:
+                with unset_fake_temporarily():
+                    self.known[key] = self._measure(operator)
+            except ChildDied as death:
+                self.died[key] = death
+        if key in self.died:
+            self.met.add(key)
+        return self.known.get(key)
 
 
 def run_operator(operator: Operator) -> int:
-    """Peak bytes inside an operator, run on zeros; 0 where it refuses what it is called on.
-
-    The shapes and types of a trace are not always quite those of a real run.
-    """
+    """Peak bytes of ``operator`` on zeros, results included, run in this process; 0 where torch refuses to run it."""
     try:
-        return allocated_peak(operator.call(), torch.device(operator.device))
-    except RuntimeError as problem:
+        return allocated_peak(operator.on_zeros(), torch.device(operator.device))
+    except RuntimeError as problem:  # where the shapes and types of a trace are not quite those of a real run
         if OUT_OF_MEMORY in str(problem):
             raise
         return 0
 
 
-def most(operator: Operator, results: Sequence[Blank]) -> int:
-    """Upper bound of the peak bytes inside an operator that cannot be run, results included.
-
-    Libraries reorder what they are given into blocks of 16 channels, there and back and in 32 bits; a convolution may
-    lay out the window of every position of an image, and its gradients do so again.
-    """
-    involved = [*tensors_in([operator.args, operator.kwargs]), *results]
-    taken = total(results) + REORDERS * sum(map(_in_blocks, involved))
-    if "convolution" in operator.name:
-        maps = [one for one in involved if len(one.shape) > 3]
-        window = max((math.prod(one.shape[1:]) // max(1, one.shape[1]) for one in maps[1:2]), default=1)
-        taken += 2 * 4 * window * max((math.prod(one.shape[1:]) for one in maps), default=0)
-    return taken
-
-
-def _in_blocks(tensor: Blank) -> int:
-    """Bytes of a tensor in 32 bits whose first two axes are filled up to multiples of 16."""
-    padded = [-(-side // 16) * 16 if axis < 2 else side for axis, side in enumerate(tensor.shape)]
-    return 4 * math.prod(padded)
-
-
 def _mixed(args: Sequence[Any]) -> bool:
     """Whether tensors of several floating types meet, of which some are cast to the widest first."""
-    return len({arg.dtype for arg in args if isinstance(arg, Tensor) and arg.dtype.is_floating_point}) > 1
+    return len({arg.dtype for arg in args if isinstance(arg, Tensor) and arg.is_floating_point()}) > 1
 
 
 def allocated_peak(step: Callable[[], object], device: torch.device) -> int:

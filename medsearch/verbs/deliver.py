@@ -19,6 +19,7 @@ from medsearch.export.module import write_module
 from medsearch.export.onnx import check_onnx, to_onnx
 from medsearch.measure.budget import Costs, show
 from medsearch.measure.estimate import Estimate
+from medsearch.measure.processor import instructions
 from medsearch.measure.times import SESSIONS
 from medsearch.spaces import Genotype
 from medsearch.train import Recipe, Trained, evaluate
@@ -205,6 +206,7 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
         "architecture": network.genotype.id,
         "verdict": network.verdict,
         "device": {**job.cost.profile.device, "training": training_device()},
+        "instructions": instructions(),
         "versions": versions(),
         "conditions": {
             "training_batch": recipe.batch,

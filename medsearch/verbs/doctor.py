@@ -18,6 +18,7 @@ from medsearch.core.units import format_bytes
 from medsearch.measure.calibrate import Accuracy, Measured, calibrate
 from medsearch.measure.cost import Conditions, CostModel
 from medsearch.measure.device import Profile
+from medsearch.measure.processor import instructions
 from medsearch.measure.runtime import DEFAULT
 from medsearch.run import Settings
 from medsearch.spaces import Genotype
@@ -146,7 +147,9 @@ def _ranks(values: list[float]) -> list[float]:
 
 
 def _machine(profile: Profile) -> list[dict[str, Any]]:
-    facts: dict[str, Any] = {**profile.device, "torch": torch.__version__}
+    used = instructions()
+    facts: dict[str, Any] = {**profile.device, "torch": used["torch"]}
+    facts["instructions"] = f"torch computes with {used['aten']}; oneDNN finds {used['onednn'] or 'none it knows'}"
     if torch.cuda.is_available():
         name, total = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
         facts["gpu"] = f"{name}, {format_bytes(total)}"

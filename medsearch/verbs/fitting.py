@@ -121,7 +121,7 @@ class Fitting:
         """The way that is preferred of those that keep the limit; the one that takes least where none does."""
         assert self.limit is not None
         deaths = sum(self.deaths.times(named(genotype), precision=each) for each in self.precisions)
-        key = genotype, self.cost.memory_correction, deaths, len(self.cost.workspaces.deadly)
+        key = genotype, self.cost.memory_correction, deaths, len(self.cost.workspaces.died)
         if key not in self._found:
             tried: dict[Way, Estimate] = {}
 

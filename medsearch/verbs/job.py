@@ -13,7 +13,8 @@ from medsearch.core.deaths import Deaths
 from medsearch.core.errors import WriteError
 from medsearch.measure.budget import Budget
 from medsearch.measure.cost import Conditions, CostModel
-from medsearch.measure.device import Profile, deaths_file, in_a_line
+from medsearch.measure.device import Profile, deaths_file
+from medsearch.measure.processor import in_a_line, operators_file
 from medsearch.report.live import LiveSearch
 from medsearch.run import Run, Settings
 from medsearch.search.anchors import middle
@@ -76,6 +77,13 @@ class Job:
         seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
         self.run.note(phases=seconds, seconds=self.clock.spent)
 
+    def keep_measurements(self) -> None:
+        """Save what was timed, and what operators take inside; the latter only where the cache can be written."""
+        self.keep_timings()
+        if self.cost.workspaces.device == "cpu":
+            with suppress(WriteError):
+                self.cost.workspaces.save(operators_file())
+
     def keep_timings(self, *, every: float = 0.0) -> None:
         """Save what was timed, unless that was done less than ``every`` seconds ago.
 
@@ -114,7 +122,7 @@ def begin(
     profile = open_profile(settings)
     if run.profile.exists():
         profile.move(run.profile)
-    deaths = Deaths(in_a_line(profile.device), run=run.deaths, cache=deaths_file())
+    deaths = Deaths(in_a_line(profile.device["runtime"]), run=run.deaths, cache=deaths_file())
     if settings.precision is None:
         precision = run.state().get("precision")
         if precision is None:
@@ -148,6 +156,8 @@ def begin(
         deaths=deaths,
     )
     cost.times.keep = job.keep_timings
+    if cost.workspaces.device == "cpu":
+        cost.workspaces.load(operators_file())
     return job
 
 

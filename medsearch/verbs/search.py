@@ -105,10 +105,10 @@ def _measure_machine(job: Job) -> None:
         if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
             job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
     except BudgetError:
-        job.keep_timings()
+        job.keep_measurements()
         job.run.discard()
         raise
-    job.keep_timings()
+    job.keep_measurements()
 
 
 def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
@@ -175,7 +175,7 @@ def _search(job: Job) -> list[Trial]:
             job.view.trial(trial_row(trial, best, epochs))
             job.view.front([trial_row(one, best, epochs) for one in leading])
             job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent)
-    job.keep_timings()
+    job.keep_measurements()
     return store.trials()
 
 

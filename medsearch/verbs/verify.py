@@ -18,6 +18,7 @@ from medsearch.export.checkpoint import Checkpoint, load_model
 from medsearch.measure.budget import show
 from medsearch.measure.device import Profile, describe
 from medsearch.measure.latency import input_shapes, session
+from medsearch.measure.processor import instructions
 from medsearch.measure.runtime import RUNTIMES
 from medsearch.measure.times import PartTimes
 from medsearch.train import Recipe, make_task
@@ -26,6 +27,7 @@ from medsearch.verbs.measured import NAMES, latency_estimate, measure
 from medsearch.verbs.setting import save_in_cache
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
+PARTS = ("architecture", "verdict", "device", "instructions", "versions", "conditions", "limits")
 CHANGED = "It is not as a search of this version writes it; deliver the network again."
 
 
@@ -35,7 +37,7 @@ class Certificate:
 
     Args:
         architecture: id of the genotype.
-        device, versions: where it was measured, and with what.
+        device, instructions, versions: where it was measured, and with what.
         recipe: of the training step.
         images: type of the intensities that the step was made with, ``uint8`` or ``float32``.
         size: spatial size of the images.
@@ -45,6 +47,7 @@ class Certificate:
 
     architecture: str
     device: Mapping[str, Any]
+    instructions: Mapping[str, Any]
     versions: Mapping[str, Any]
     recipe: Recipe
     images: str
@@ -123,7 +126,7 @@ def read_certificate(path: Path) -> Certificate:
     if not path.is_file():
         raise RunError(str(path), "is not there.", FOLDER)
     root = Node(read_json(path), str(path), error=RunError)
-    entries = root.mapping(required=("architecture", "verdict", "device", "versions", "conditions", "limits"))
+    entries = root.mapping(required=PARTS)
     conditions = entries["conditions"].entries()
     training = ("batch", "accumulate", "checkpointing", "precision")
     wanted = {*(f"training_{name}" for name in training), "images", "size", "inference_runtime", "inference_threads"}
@@ -136,6 +139,7 @@ def read_certificate(path: Path) -> Certificate:
     return Certificate(
         architecture=entries["architecture"].text(),
         device={name: node.value for name, node in entries["device"].entries().items()},
+        instructions={name: node.value for name, node in entries["instructions"].entries().items()},
         versions={name: node.value for name, node in entries["versions"].entries().items()},
         recipe=Recipe(
             epochs=1,
@@ -191,10 +195,12 @@ def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, A
     }
     over = [name for name, cost in costs.items() if cost["verdict"] == "over"]
     here = {**describe(certificate.threads, certificate.runtime), "training": training_device()}
-    differing = _differing(certificate.device, here)
-    remarks = [f"another device: {', '.join(differing)}."] if differing else []
-    if differing := _differing(certificate.versions, versions()):
-        remarks.append(f"other versions: {', '.join(differing)}.")
+    compared = {
+        "another device": (certificate.device, here),
+        "other instructions": (_used(certificate.instructions), _used(instructions())),
+        "other versions": (certificate.versions, versions()),
+    }
+    remarks = [f"{what}: {', '.join(found)}." for what, pair in compared.items() if (found := _differing(*pair))]
     return {
         "architecture": certificate.architecture,
         "kept": not over,
@@ -203,6 +209,11 @@ def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, A
         "remarks": remarks,
         "costs": costs,
     }
+
+
+def _used(instructions: Mapping[str, Any]) -> dict[str, Any]:
+    """What is computed with; processor and torch are compared as device and versions."""
+    return {name: instructions.get(name) for name in ("aten", "onednn")}
 
 
 def _differing(certified: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -261,6 +261,11 @@ def _add_spaces(verbs: Any) -> None:
 def _add_doctor(verbs: Any) -> None:
     verb = verbs.add_parser("doctor", help="what this machine has, and how well costs are predicted on it")
     verb.add_argument("--profile", action="store_true", help="time the parts of --space on this device, once (minutes)")
+    verb.add_argument(
+        "--operators",
+        action="store_true",
+        help="run every operator of --space once, in both precisions, and say what this machine cannot do",
+    )
     verb.add_argument("--predictions", type=_count, metavar="N", help="predict and measure N networks of --space")
     verb.add_argument(
         "--feasibility",
@@ -409,6 +414,7 @@ def _doctor(options: argparse.Namespace) -> None:
 
     rows = doctor(
         profile=options.profile,
+        operators=options.operators,
         predictions=options.predictions,
         feasible=options.feasibility,
         strategy=options.strategy,

@@ -110,6 +110,26 @@ def test_a_processor_that_cannot_multiply_in_16_bits_is_trained_on_in_32(
         assert all(json.dumps(death, sort_keys=True) in faults for death in kept)
 
 
+@pytest.mark.parametrize("plugin", ["faults", "faulty_processor"])
+def test_the_doctor_says_what_a_machine_cannot_do(folder: Path, plugin: str) -> None:
+    asked = ["--operators", "--data", "mine.npz", "--space", "tiny.yaml", "--json"]
+    ended = run(folder, "doctor", *asked, plugin=plugin)
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(ended.stdout)
+    counts = {row["what"]: row["here"] for row in rows if row["what"].startswith("training in")}
+    assert list(counts) == ["training in fp32, batch 8", "training in bf16, batch 8"]
+    assert all(int(said.split()[0]) > 20 for said in counts.values())
+    assert counts["training in fp32, batch 8"].endswith("run, 0 ended their process")
+    dead = [row for row in rows if row["what"] == "cannot be done in bf16"]
+    if plugin == "faults":  # which is asked for none
+        assert dead == []
+        assert rows[-1] == {"what": "this machine", "here": "nothing was found that it cannot do"}
+    else:
+        assert counts["training in bf16, batch 8"].endswith(f"run, {len(dead)} ended their process")
+        assert dead and all("convolution_backward" in row["here"] and "SIGFPE" in row["here"] for row in dead)
+        assert len((folder / "cache" / "medsearch" / "deaths.jsonl").read_text().splitlines()) == len(dead)
+
+
 def test_nothing_of_onnxruntime_is_left_after_a_search_a_compression_and_a_verification(folder: Path) -> None:
     (network,) = search(folder, "--precision", "fp32")["delivered"]
     model = str(folder / "run" / network["folder"] / "model.pt")

@@ -24,6 +24,7 @@ from medsearch.run import Settings
 from medsearch.spaces import Genotype
 from medsearch.verbs.calibration import CALIBRATION_NETWORKS
 from medsearch.verbs.feasibility import feasibility
+from medsearch.verbs.operators import exercise
 from medsearch.verbs.profile import make_profile, profiled
 from medsearch.verbs.setting import Setting, prepare, save_in_cache
 
@@ -53,6 +54,7 @@ def doctor(
     data: str | None,
     out: Path | None,
     profile: bool = False,
+    operators: bool = False,
     feasible: int | None = None,
     strategy: str = "tpe",
     threads: int = 1,
@@ -68,17 +70,20 @@ def doctor(
         out: a CSV file that gets one row per network as each is measured; networks that it has are not measured again;
             with ``profile`` the JSON file of the profile, in place of the one in the cache.
         profile: time the parts of ``space`` on this device and remember them.
+        operators: run every operator that training needs, in both precisions, and say which end their process.
         feasible: trials of a search under binding budgets, each measured.
         strategy: of that search.
         threads, runtime: that networks are timed with.
         say: told of every step of making a profile.
     """
     known = Profile(threads=threads, runtime=runtime, file=out if profile else None)
-    if not predictions and not profile and not feasible:
+    if not (predictions or profile or operators or feasible):
         return _machine(known)
     if feasible and out is None:
         raise UsageError("doctor --feasibility", "where should the measured trials go?", "Name a CSV file with -o.")
     setting = prepare(Settings(data=data, space=space, precision="fp32"))
+    if operators:
+        return exercise(setting, known.device, say=say)
     if profile:
         return make_profile(setting, known, say=say)
     conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32", threads=threads)

@@ -42,7 +42,7 @@ def make_profile(
     conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32")
     cost = CostModel(setting.interface, conditions, profile)
     rng = random.Random(1)
-    candidates = [probe for genotype in _covering(setting.space, rng) for probe in cost.probes(genotype)]
+    candidates = [probe for genotype in covering(setting.space, rng) for probe in cost.probes(genotype)]
     wanted = cost.times.missing(candidates)[:probes]
     say(f"{len(wanted)} parts to time, then {networks} networks, in {ROUNDS} rounds each")
     cost.times.time(wanted, rounds=ROUNDS, seen=_each_round(len(wanted), say))
@@ -87,7 +87,7 @@ def _each_round(parts: int, say: Callable[[str], None]) -> Callable[[int, int], 
     return seen
 
 
-def _covering(space: Space, rng: random.Random) -> Iterator[Genotype]:
+def covering(space: Space, rng: random.Random) -> Iterator[Genotype]:
     """Genotypes that between them have every option: at the narrowest widths, at the widest, then at random."""
     widths = {gene: options for gene, options in space.genes().items() if gene.endswith(".dim")}
     for pick in (0, -1):

@@ -98,6 +98,37 @@ def test_sigterm_stops_a_search_as_ctrl_c_does(asked: list[str], all_processes: 
     assert int(out.split("going on after ")[1].split()[0]) >= 1
 
 
+PHASES = ("measuring what", "] searching", "training the finalists", "] delivering", "compressing the best")
+
+
+def kept(run: Path) -> dict[str, bytes]:
+    """Files of finished networks, which no stop may change."""
+    return {str(path): path.read_bytes() for path in run.glob("models/*/*")}
+
+
+def test_a_search_that_is_stopped_in_every_phase_ends_as_one_that_is_not(asked: list[str]) -> None:
+    """Stopped as each phase begins, it goes on with that phase; what earlier ones made is there, byte for byte."""
+    run, arguments = Path("run"), [*asked, "--epochs", "3", "--compress", "-o", "run"]
+    files: dict[str, bytes] = {}
+    for phase in PHASES:
+        search = start(*arguments)
+        out = until(search, phase)
+        done_before = PHASES[: max(0, PHASES.index(phase) - 1)]
+        assert not any(earlier in out for earlier in done_before if earlier != "] delivering")
+        files |= kept(run)
+        search.send_signal(signal.SIGTERM)
+        rest, err = search.communicate()
+        assert search.returncode == 130, out + rest + err
+        assert "Go on with: medsearch search --resume run" in err and "Traceback" not in out + rest + err
+        arguments = ["search", "--resume", "run"]
+        assert {name: kept(run)[name] for name in files} == files
+    done(*arguments)
+    results = results_of("run")
+    assert [trial["state"] for trial in results["trials"] if trial["state"] != "failed"] == ["complete"] * 2
+    assert results["delivered"][0]["within_budget"]
+    assert "compression" in results or "compression of" in results["remarks"][-1]
+
+
 def test_a_finished_search_is_extended_killed_and_finished_again(asked: list[str]) -> None:
     done(*asked, "-o", "run")
     first = results_of("run")
@@ -155,3 +186,28 @@ def test_a_search_whose_disk_is_full_goes_on_when_there_is_room(
     assert "going on after 1 trial" in out and "no-folder" not in out
     assert len(json.loads(Path(run, "profile.json").read_text())["timings"]) >= len(timed) > 0
     assert results_of(run)["delivered"][0]["within_budget"]
+
+
+def test_a_disk_that_is_full_in_any_phase_is_named_and_nothing_is_lost(
+    asked: list[str], disk: Path, fill: Callable[[], None]
+) -> None:
+    """Filled as each phase begins, and emptied before the next start."""
+    subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+    run, filler = disk / "run", disk / "filler"
+    arguments = [*asked, "--epochs", "3", "--compress", "-o", str(run)]
+    files: dict[str, bytes] = {}
+    for phase in PHASES:
+        search = start(*arguments)
+        out = until(search, phase)
+        files |= kept(run)
+        fill()
+        rest, err = search.communicate()
+        assert search.returncode == 2, (phase, out + rest + err)
+        assert f"{run}/" in err and "cannot be written: " in err
+        assert f"Go on with: medsearch search --resume {run}" in err.replace("Then go", "Go")
+        assert "Traceback" not in out + rest + err
+        filler.unlink()
+        assert {name: kept(run)[name] for name in files} == files
+        arguments = ["search", "--resume", str(run)]
+    done(*arguments)
+    assert results_of(str(run))["delivered"][0]["within_budget"]

@@ -286,14 +286,13 @@ class _Child:
     given: tuple[Any, ...]
     process: Any = field(init=False)
     pipe: connection.Connection = field(init=False)
-    stack: Path = field(init=False)
+    stack: TextIO = field(init=False)
     ready: bool = field(init=False, default=False)
     busy: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         handle, name = tempfile.mkstemp(prefix="medsearch-", suffix=".stack")
-        os.close(handle)
-        self.stack = Path(name)
+        self.stack, self._name = os.fdopen(handle, errors="replace"), Path(name)
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, name, *self.given), daemon=True)
@@ -306,6 +305,7 @@ class _Child:
         try:
             if not self.ready:
                 self._answer(START_SECONDS, doing, hear)
+                self._name.unlink(missing_ok=True)  # it has opened it, and so have we
                 self.ready = True
             self.pipe.send(job)
             return self._answer(seconds, doing, hear)
@@ -343,11 +343,8 @@ class _Child:
 
     def _place(self) -> str:
         """The innermost line of Python that it was in, by the record it left."""
-        try:
-            text = self.stack.read_text(errors="replace")
-        except OSError:
-            return ""
-        found = _CURRENT.search(text)
+        self.stack.seek(0)
+        found = _CURRENT.search(self.stack.read())
         return f"{Path(found[1]).name}:{found[2]} in {found[3]}" if found else ""
 
     def end(self, *, grace: float = 0.0) -> None:
@@ -356,7 +353,8 @@ class _Child:
         self.process.join(grace)
         self.process.kill()
         self.process.join()
-        self.stack.unlink(missing_ok=True)
+        self.stack.close()
+        self._name.unlink(missing_ok=True)
 
 
 _out: connection.Connection | None = None

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,16 @@ def test_children_leave_interruptions_to_their_parent_and_go_first_when_memory_e
     assert children.call(ignored) == [True, True]
     own, parent = children.call(scores)
     assert own >= parent + 100
+
+
+def test_nothing_of_them_is_left_in_the_folder_for_temporary_files(children: Children) -> None:
+    children.each(wait, [0.2, 0.2])  # so that both have begun
+    assert not [path for path in Path(tempfile.gettempdir()).glob("medsearch-*.stack") if _mine(path, children)]
+
+
+def _mine(path: Path, children: Children) -> bool:
+    """Whether a file belongs to these children; others may be running tests of theirs beside."""
+    return any(path == child._name for child in children._living.values())
 
 
 def test_what_cannot_begin_says_why() -> None:

@@ -1,5 +1,6 @@
 # make demo    install into .venv and search on the embedded data, no network needed after the installation
 # make test    install with the development tools, then lint, types and tests
+# make test-avx2   what is predicted of memory once more, with the instructions of an older processor
 # make setup   install only          make lint   style and types only          make clean   remove what was built
 
 VENV        := .venv
@@ -9,7 +10,7 @@ TORCH       ?= torch==2.13.*
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 INSTALL     := $(BIN)/pip install -qq --disable-pip-version-check
 
-.PHONY: demo test setup lint clean
+.PHONY: demo test test-avx2 setup lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -17,6 +18,11 @@ demo: $(VENV)/.installed
 
 test: lint
 	$(BIN)/pytest -n auto --dist worksteal
+
+# What operators take inside themselves depends on the instructions at hand: two processors in one.
+test-avx2: $(VENV)/.installed-dev
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest -n auto --dist worksteal \
+	  tests/measure/test_memory.py tests/measure/test_results.py tests/measure/test_workspace.py tests/test_fitting.py
 
 setup: $(VENV)/.installed-dev
 

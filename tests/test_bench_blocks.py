@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from medsearch.blocks import MIXERS
 from medsearch.core.errors import RefusedError, RunError, UsageError
@@ -45,7 +46,10 @@ def test_every_mixer_of_the_recipe_can_be_built_at_its_shapes():
     plan = read_plan(RECIPE)
     for pair in plan.pairs:
         for shape in {shape for runs in plan.runs for shape in runs.shapes if shape.count("x") in pair.dims}:
-            MIXERS[pair.mixer](int(shape.split("x")[-1]), dims=shape.count("x"), **pair.knobs)
+            *size, dim = map(int, shape.split("x"))
+            with torch.device("meta"):
+                x_BCS = torch.empty(1, dim, *size)
+                assert MIXERS[pair.mixer](dim, dims=len(size), **pair.knobs)(x_BCS).shape == x_BCS.shape, shape
 
 
 def test_rows_are_written_as_they_end_and_not_measured_again(recipe, tmp_path):

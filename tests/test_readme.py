@@ -41,9 +41,12 @@ def test_the_readme_shows_every_verb() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_can_be_typed(line: str) -> None:
-    options = _parser().parse_args(shlex.split(line, comments=True)[1:])
+    words = shlex.split(line, comments=True)
+    options = _parser().parse_args(words[1:])
+    assert options.verb.__name__ == f"_{words[1]}"
     if line.startswith("medsearch search"):
-        settings_of(options)
+        settings = settings_of(options)
+        assert "--data" not in words or settings.data == words[words.index("--data") + 1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,6 +8,7 @@ Shapes: B batch, C channels, S spatial axes, H hidden channels, T positions of a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import prod
 
 import torch
@@ -36,7 +37,7 @@ def mirrored_order(edges: tuple[int, ...], axis: int) -> Tensor:
     return torch.arange(prod(edges)).reshape(edges).flip(axis).flatten()
 
 
-class PositionGmlp(nn.Module):
+class PositionGmlp(nn.Module, ABC):
     """W2 (u * (v' + 1)) with (u, v) = GELU(W1 LN(x)); v' is a linear map of LN(v) over the positions of each set.
 
     A subclass says with ``_rows`` and ``_map`` which positions are a set.  Held for the backward pass, in floats per
@@ -98,10 +99,10 @@ class PositionGmlp(nn.Module):
         gate_TM = torch.addmm((self.bias_T + 1).unsqueeze(1), self.mix_TT, self._rows(v_BSH))
         return crop_to(self._map(gate_TM, padded, hidden), size)
 
+    @abstractmethod
     def _rows(self, v_BSH: Tensor) -> Tensor:
         """(B, *S, H) -> (T, M): row t is position t of every set."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _map(self, rows_TM: Tensor, size: tuple[int, ...], hidden: int) -> Tensor:
         """(T, M) -> (B, *S, H): the inverse of ``_rows``."""
-        raise NotImplementedError

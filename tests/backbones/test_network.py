@@ -37,21 +37,23 @@ def drawn(name: str, task: str, count: int) -> list[Genotype]:
     return [space.sample(rng) for _ in range(count)]
 
 
-def check_learns(genotype: Genotype, task: str, size: tuple[int, ...]) -> None:
+def without_gradient(genotype: Genotype, task: str, size: tuple[int, ...]) -> list[str]:
+    """Weights of a network that learn nothing from an image, by name, its output and kind checked on the way."""
     network = build(genotype, INTERFACES[task])
     output = network(torch.rand(2, 2, *size))
     outputs = INTERFACES[task].outputs
     assert output.shape == ((2, outputs) if task == "classification" else (2, outputs, *size)), genotype
     assert type(network) is (Denoiser if task == "denoising" else Network)
     output.square().mean().backward()
-    for weight, parameter in network.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), (genotype, weight)
+    found = {name: parameter.grad for name, parameter in network.named_parameters()}
+    return [name for name, gradient in found.items() if gradient is None or not gradient.isfinite().all()]
 
 
 @pytest.mark.parametrize(("name", "task"), SEARCHED)
 def test_every_network_of_a_shipped_space_runs_and_learns(name: str, task: str) -> None:
     for i, genotype in enumerate(drawn(name, task, DRAWS)):
-        check_learns(genotype, task, SIZES[genotype.dims] if i % 2 else (1,) * genotype.dims)
+        size = SIZES[genotype.dims] if i % 2 else (1,) * genotype.dims
+        assert without_gradient(genotype, task, size) == [], genotype
 
 
 @pytest.mark.slow
@@ -59,7 +61,7 @@ def test_every_network_of_a_shipped_space_runs_and_learns(name: str, task: str) 
 def test_a_thousand_networks_of_a_shipped_space_run_and_learn_on_the_smallest_image(name: str) -> None:
     for genotype in drawn(name, "classification", MANY):
         assert Genotype.from_data(json.loads(json.dumps(genotype.to_data()))) == genotype
-        check_learns(genotype, "classification", (1,) * genotype.dims)
+        assert without_gradient(genotype, "classification", (1,) * genotype.dims) == [], genotype
 
 
 @pytest.mark.parametrize(("name", "task"), SEARCHED)

@@ -45,9 +45,18 @@ def test_a_point_named_after_a_paper_has_its_parameters(name: str, parameters: i
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
+def refused(space: Space, interface: Interface) -> str:
+    """Why, or nothing."""
+    try:
+        check(space, interface)
+    except SpaceError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize(("name", "task"), SHIPPED)
 def test_every_shipped_space_is_free_of_wrong_parts(name: str, task: str) -> None:
-    check(shipped(name, task), Interface(task=task, channels=1, outputs=1))
+    assert refused(shipped(name, task), Interface(task=task, channels=1, outputs=1)) == ""
 
 
 def known(registry: Iterable[str]) -> str:

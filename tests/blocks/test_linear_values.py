@@ -125,12 +125,15 @@ def retention_reference(mixer: nn.Module, x_NC: Tensor, size: tuple[int, ...], *
     return left(project, y_NC * mixer.gain + mixer.offset, x_NC, v.flatten(1), size)
 
 
-def check(mixer: nn.Module, dim: int, size: tuple[int, ...], reference: object, **given: object) -> None:
+def both(
+    mixer: nn.Module, dim: int, size: tuple[int, ...], reference: object, **given: object
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the mixer makes of two images, and what the reference makes of each, (B, N, C)."""
     x_BCS = torch.randn(2, dim, *size, dtype=torch.float64)
     with torch.no_grad():
-        for x_CS, y_CS in zip(x_BCS, mixer(x_BCS), strict=True):
-            expected_NC = reference(mixer, x_CS.reshape(dim, -1).T, size, **given)
-            torch.testing.assert_close(y_CS.reshape(dim, -1).T, expected_NC, rtol=1e-6, atol=1e-8)
+        found_BNC = mixer(x_BCS).reshape(2, dim, -1).transpose(1, 2)
+        expected = [reference(mixer, x_CS.reshape(dim, -1).T, size, **given) for x_CS in x_BCS]
+    return found_BNC, torch.stack(expected)
 
 
 LINEAR = [
@@ -147,7 +150,8 @@ LINEAR = [
 
 @pytest.mark.parametrize(("size", "knobs"), LINEAR)
 def test_linear_attention_equals_its_equation(size, knobs):
-    check(build("linear_attention", 12, len(size), **knobs), 12, size, linear_reference)
+    found_BNC, expected_BNC = both(build("linear_attention", 12, len(size), **knobs), 12, size, linear_reference)
+    torch.testing.assert_close(found_BNC, expected_BNC, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,10 @@ def test_linear_attention_equals_its_equation(size, knobs):
     ],
 )
 def test_multiscale_linear_attention_equals_its_equation(size, knobs):
-    check(build("multiscale_linear_attention", 16, len(size), **knobs), 16, size, multiscale_reference)
+    found_BNC, expected_BNC = both(
+        build("multiscale_linear_attention", 16, len(size), **knobs), 16, size, multiscale_reference
+    )
+    torch.testing.assert_close(found_BNC, expected_BNC, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("form", ["axial", "full"])
@@ -169,7 +176,8 @@ def test_multiscale_linear_attention_equals_its_equation(size, knobs):
 )
 def test_retention_equals_its_equation(size, knobs, form):
     mixer = build("retention", 8, len(size), form=form, decay=1, **knobs)
-    check(mixer, 8, size, retention_reference, decay=1)
+    found_BNC, expected_BNC = both(mixer, 8, size, retention_reference, decay=1)
+    torch.testing.assert_close(found_BNC, expected_BNC, rtol=1e-6, atol=1e-8)
 
 
 def test_the_first_heads_of_retention_forget_sooner():

@@ -21,6 +21,7 @@ from medsearch.blocks.mixers.channel_attention_block import ChannelAttentionBloc
 from medsearch.blocks.mixers.grid_gmlp import GridGmlp
 from medsearch.blocks.mixers.multi_axis_gmlp import MultiAxisGmlp
 from medsearch.blocks.mixers.multi_window_gmlp import MultiWindowGmlp
+from medsearch.blocks.positions_mlp import PositionGmlp
 from medsearch.blocks.reach import Reach
 from medsearch.measure.trace import footprint
 
@@ -334,3 +335,8 @@ def test_the_older_exporter_at_opset_17_gives_the_same_values(name: str, size: P
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     (y_BCS,) = session.run(None, {"x": x_BCS.numpy()})
     np.testing.assert_allclose(y_BCS, array(mixer(x_BCS)), rtol=1e-4, atol=1e-4)
+
+
+def test_sets_of_positions_are_said_by_a_subclass() -> None:
+    with pytest.raises(TypeError, match="abstract methods '?_map'?, '?_rows'?"):
+        PositionGmlp("some_gmlp", 8, (2, 2), ratio=2.0, hidden=None)

@@ -169,6 +169,8 @@ def test_a_closed_output_stops_nothing(results):
     with LiveSearch("tiny", console=Console(file=file)) as live:
         file.close()
         live.trial(results["trials"][0])
+        reached = True
+    assert reached and file.closed
 
 
 def test_letters_the_output_does_not_know_are_replaced(results):

@@ -93,17 +93,18 @@ def test_a_search_in_which_a_child_dies_in_every_place_ends_well_and_says_what_h
 def test_a_processor_that_cannot_multiply_in_16_bits_is_trained_on_in_32(
     folder: Path, options: tuple[str, ...]
 ) -> None:
-    """Where 16 bits are asked for, its operators say so before any training dies; else 32 bits are chosen."""
+    """Where 16 bits are asked for, its operators say so before any training dies; else the first step does."""
     results = search(folder, *options, plugin="faulty_processor")
     assert [trial["state"] for trial in results["trials"]] == ["complete"] * 2
     (network,) = results["delivered"]
     assert network["training"]["precision"] == "fp32"
-    assert results["recipe"]["precision"] == ("bf16" if options else "fp32")
+    assert results["recipe"]["precision"] == "fp32"
     kept = [json.loads(line) for line in (folder / "run" / "deaths.jsonl").read_text().splitlines()]
     assert {death["how"] for death in kept} == {"SIGFPE"}
     done = {death["doing"] for death in kept}
     assert done >= ({"probing an operator"} if options else {"timing a training step"})
-    assert "training" not in done
+    assert not {"training", "measuring a training step"} & done
+    assert len(kept) <= 2 * 4, "three shapes of an operator, and its kind"
     if options:
         assert all("convolution_backward" in death["what"] and "bfloat16" in death["what"] for death in kept)
         faults = (folder / "cache" / "medsearch" / "deaths.jsonl").read_text()
@@ -119,15 +120,16 @@ def test_the_doctor_says_what_a_machine_cannot_do(folder: Path, plugin: str) -> 
     counts = {row["what"]: row["here"] for row in rows if row["what"].startswith("training in")}
     assert list(counts) == ["training in fp32, batch 8", "training in bf16, batch 8"]
     assert all(int(said.split()[0]) > 20 for said in counts.values())
-    assert counts["training in fp32, batch 8"].endswith("run, 0 ended their process")
+    assert counts["training in fp32, batch 8"].endswith("looked at, 0 end their process")
     dead = [row for row in rows if row["what"] == "cannot be done in bf16"]
     if plugin == "faults":  # which is asked for none
         assert dead == []
         assert rows[-1] == {"what": "this machine", "here": "nothing was found that it cannot do"}
     else:
-        assert counts["training in bf16, batch 8"].endswith(f"run, {len(dead)} ended their process")
+        assert counts["training in bf16, batch 8"].endswith(f"looked at, {len(dead)} end their process")
         assert dead and all("convolution_backward" in row["here"] and "SIGFPE" in row["here"] for row in dead)
-        assert len((folder / "cache" / "medsearch" / "deaths.jsonl").read_text().splitlines()) == len(dead)
+        kept = (folder / "cache" / "medsearch" / "deaths.jsonl").read_text().splitlines()
+        assert 0 < len(kept) <= 4, "three shapes, and the kind"
 
 
 def test_nothing_of_onnxruntime_is_left_after_a_search_a_compression_and_a_verification(folder: Path) -> None:

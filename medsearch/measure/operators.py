@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from medsearch.core.deaths import Deaths
 LIMIT_SECONDS = 120.0
 """How long a single operator may take; those of a model take milliseconds."""
 DOING = "probing an operator"
+FAULTS = 3
+"""Shapes in which an operator in 16 bits may end its process before no other is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,17 @@ class Operator:
         )
 
     @property
+    def kind(self) -> str:
+        """What it is whatever the shapes: its name and the types of its tensors."""
+        types = sorted({str(like.dtype).removeprefix("torch.") for like in self.tensors})
+        return f"{self.name} of {' and '.join(types)}, whatever the shapes"
+
+    @property
+    def in_16_bits(self) -> bool:
+        """Whether any of its tensors is."""
+        return any(like.dtype.itemsize == 2 for like in self.tensors)
+
+    @property
     def tensors(self) -> tuple[Like, ...]:
         """Of all arguments."""
         return tuple(leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Like))
@@ -111,15 +125,23 @@ def _text(value: Any) -> str:
 
 
 def isolated(run: Callable[[Operator], int], helper: Helper, deaths: Deaths) -> Callable[[Operator], int]:
-    """``run`` carried out by ``helper``; what has ended a process before is not run again, but said to have died."""
+    """``run`` carried out by ``helper``; what has ended a process before is not run again, but said to have died.
+
+    So is, in 16 bits, every operator of a kind that has done so in :data:`FAULTS` shapes: every death takes seconds,
+    and there is another precision.
+    """
+    faults: Counter[str] = Counter()
 
     def measure(operator: Operator) -> int:
-        if known := deaths.of(str(operator)):
+        if known := deaths.of(str(operator)) or deaths.of(operator.kind):
             raise ChildDied(DOING, known.how, known.place)
         try:
             return int(helper.call(run, operator, doing=DOING, limit_s=LIMIT_SECONDS))
         except ChildDied as death:
             deaths.record(death, str(operator))
+            faults[operator.kind] += death.fault and operator.in_16_bits
+            if faults[operator.kind] == FAULTS:
+                deaths.record(death, operator.kind)
             raise
 
     return measure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -10,19 +9,18 @@ from typing import Any
 
 from medsearch.measure.calibrate import UNSEEN_SPREAD, Accuracy, calibrate, calibrate_file
 from medsearch.measure.cost import Correction
-from medsearch.search.anchors import anchors, middle
-from medsearch.spaces import Genotype
+from medsearch.search.anchors import anchors
 from medsearch.verbs.job import Job
 from medsearch.verbs.profile import profiled
+from medsearch.verbs.setting import samples
 
-CALIBRATION_NETWORKS = 6
 LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however well the calibration went
 
 
 def calibrate_job(job: Job) -> dict[str, Accuracy]:
     """Measure a few whole networks, and keep what they showed."""
     # Together, because what is timed by itself may meet a slow second.
-    genotypes, times = samples(job), job.cost.times
+    genotypes, times = samples(job.setting), job.cost.times
     probes = map(job.cost.probes, (*genotypes, *anchors(job.setting.space)))
     times.time(times.missing(chain.from_iterable(probes)), seen=partial(_seen, job, "timings of parts"))
     keys = [f"{profiled(job.setting)} {genotype.id}" for genotype in genotypes]
@@ -58,7 +56,7 @@ def _seen(job: Job, what: str, done: int, total: int) -> None:
 
 def _inference_correction(job: Job) -> Correction:
     """What forward passes of whole networks show about the sums over their parts."""
-    genotypes, setting = samples(job), job.setting
+    genotypes, setting = samples(job.setting), job.setting
     peaks = job.lab.each(setting.inference_memory, genotypes, doing="measuring a forward pass")
     pairs = [
         (job.fitting.inference_sum(genotype), peak)
@@ -79,11 +77,3 @@ def take_over(job: Job, known: dict[str, dict[str, Any]]) -> None:
         file=Correction(**known["file"]),
     )
     job.fitting.inference_correction = Correction(**known["inference"])
-
-
-def samples(job: Job) -> list[Genotype]:
-    """Random networks to calibrate by, the middle one first."""
-    rng = random.Random(job.settings.seed)
-    drawn = [middle(job.setting.space)]
-    drawn += [job.setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
-    return list(dict.fromkeys(drawn))

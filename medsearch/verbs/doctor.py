@@ -22,11 +22,10 @@ from medsearch.measure.processor import instructions
 from medsearch.measure.runtime import DEFAULT
 from medsearch.run import Settings
 from medsearch.spaces import Genotype
-from medsearch.verbs.calibration import CALIBRATION_NETWORKS
 from medsearch.verbs.feasibility import feasibility
 from medsearch.verbs.operators import exercise
 from medsearch.verbs.profile import make_profile, profiled
-from medsearch.verbs.setting import Setting, prepare, save_in_cache
+from medsearch.verbs.setting import CALIBRATION_NETWORKS, Setting, prepare, save_in_cache
 
 FIELDS = (
     "id",

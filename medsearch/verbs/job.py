@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -18,8 +18,9 @@ from medsearch.measure.processor import in_a_line, operators_file
 from medsearch.report.live import LiveSearch
 from medsearch.run import Run, Settings
 from medsearch.search.anchors import middle
+from medsearch.spaces import Genotype
 from medsearch.verbs.fitting import LAST_RESORT, Fitting, named
-from medsearch.verbs.setting import Setting, open_profile, with_precision
+from medsearch.verbs.setting import Setting, open_profile, samples, with_precision
 
 
 @dataclass
@@ -123,16 +124,22 @@ def begin(
     if run.profile.exists():
         profile.move(run.profile)
     deaths = Deaths(in_a_line(profile.device["runtime"]), run=run.deaths, cache=deaths_file())
-    if settings.precision is None:
-        precision = run.state().get("precision")
-        if precision is None:
-            view.phase("choosing the precision of training")
-            precision = _faster_precision(setting, lab, deaths, view)
-            run.note(precision=precision)
-        setting = with_precision(setting, precision)
+    precision = run.state().get("precision", settings.precision)
+    if precision is None:
+        view.phase("choosing the precision of training")
+        precision = _faster_precision(setting, lab, deaths, view)
+        run.note(precision=precision)
+    setting = with_precision(setting, precision)
     budget = _budget(settings)
     inference = budget.inference is not None or settings.fit_batch
     cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
+    if setting.recipe.precision != LAST_RESORT:
+        view.phase(f"looking at the operators of training in {setting.recipe.precision}")
+        if dead := _deadly(cost, samples(setting)):
+            view.note(f"{dead}; so this run trains in {LAST_RESORT}")
+            setting = with_precision(setting, LAST_RESORT)
+            cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
+            run.note(precision=LAST_RESORT)
     job = Job(
         run=run,
         settings=settings,
@@ -156,9 +163,18 @@ def begin(
         deaths=deaths,
     )
     cost.times.keep = job.keep_timings
-    if cost.workspaces.device == "cpu":
-        cost.workspaces.load(operators_file())
     return job
+
+
+def _deadly(cost: CostModel, networks: Sequence[Genotype]) -> str:
+    """What is wrong with the precision of training, if it ends the process of most of these networks."""
+    batch, precision = cost.conditions.batch, cost.conditions.precision
+    found = [cost.steps.chain(genotype, batch=batch, precision=precision).deadly for genotype in networks]
+    dead = [operators for operators in found if operators]
+    if 2 * len(dead) <= len(found):
+        return ""
+    kinds = sorted({operator.partition("(")[0] for operators in dead for operator in operators})
+    return f"in {precision} {', '.join(kinds)} end the process that runs them, in {len(dead)} of {len(found)} networks"
 
 
 def _faster_precision(setting: Setting, lab: Children, deaths: Deaths, view: LiveSearch) -> str:
@@ -188,7 +204,7 @@ def _cost_model(setting: Setting, profile: Profile, *, inference: bool, lab: Chi
     recipe = setting.recipe
     threads = profile.device["threads"]
     conditions = Conditions(size=setting.data.size, batch=recipe.batch, precision=recipe.precision, threads=threads)
-    return CostModel(
+    cost = CostModel(
         setting.interface,
         conditions,
         profile,
@@ -197,3 +213,6 @@ def _cost_model(setting: Setting, profile: Profile, *, inference: bool, lab: Chi
         helper=lab,
         deaths=deaths,
     )
+    if cost.workspaces.device == "cpu":
+        cost.workspaces.load(operators_file())
+    return cost

@@ -59,7 +59,7 @@ def exercise(
                 if count % SAID_EVERY == 0:
                     say(f"{precision}: {count} of {len(drawn)} networks")
             run = len(spaces.known) + len(spaces.died) - before
-            said = f"{run} operators run, {len(found)} ended their process"
+            said = f"{run} operators looked at, {len(found)} end their process"
             rows.append({"what": f"training in {precision}, batch {batch}", "here": said})
             ended += [(precision, operator) for operator in sorted(found)]
         try:

@@ -25,13 +25,13 @@ from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Tria
 from medsearch.spaces import Genotype
 from medsearch.train import Recipe
 from medsearch.train.workers import default_workers, pool
-from medsearch.verbs.calibration import calibrate_job, samples, take_over
+from medsearch.verbs.calibration import calibrate_job, take_over
 from medsearch.verbs.finalists import compress_best, deliver_all, finalists
 from medsearch.verbs.fitting import ENDLESS, named
 from medsearch.verbs.job import Clock, Job, begin
 from medsearch.verbs.measured import latency_estimate
 from medsearch.verbs.results import collect, trial_row
-from medsearch.verbs.setting import Setting
+from medsearch.verbs.setting import Setting, samples
 from medsearch.verbs.trainings import instead, step_seconds, training
 
 DEFAULT_SECONDS = 15 * 60.0
@@ -95,7 +95,7 @@ def _measure_machine(job: Job) -> None:
             for name, found in calibrate_job(job).items():
                 job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
     try:
-        tried = (*samples(job), job.setting.space.first())
+        tried = (*samples(job.setting), job.setting.space.first())
         if all(job.fitting(genotype).impossible for genotype in tried):
             last = f"; the last one: {job.deaths.of_run[-1]}" if job.deaths.of_run else ""
             problem = f"none of {len(tried)} networks of '{job.setting.space.name}' can be trained and run here{last}."
@@ -235,7 +235,7 @@ def _epochs_search(job: Job) -> int:
     if "epochs_search" in state:
         return int(state["epochs_search"])
     setting = job.setting
-    steps = [step_seconds(job, genotype) for genotype in samples(job)[:3]]
+    steps = [step_seconds(job, genotype) for genotype in samples(job.setting)[:3]]
     epoch = statistics.median(steps) * math.ceil(len(setting.data.train) / setting.recipe.batch) * EVALUATION
     left = _search_left(job)
     seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED

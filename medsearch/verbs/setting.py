@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.run import Settings
 from medsearch.search import STRATEGIES
+from medsearch.search.anchors import middle
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.train import Recipe, Task, fresh, make_task
 from medsearch.train.probe import step_memory, step_seconds
@@ -32,6 +34,7 @@ DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
 BATCH = {2: 64, 3: 32}
 SMALLEST_BATCH = 8
 STEPS = 24
+CALIBRATION_NETWORKS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +143,14 @@ def prepare(settings: Settings) -> Setting:
     recipe = Recipe(epochs=1, batch=batch, lr=lr, precision=settings.precision or "fp32", seed=settings.seed)
     torch.set_num_threads(1)
     return Setting(data=data, task=task, interface=interface, space=space, recipe=recipe)
+
+
+def samples(setting: Setting) -> list[Genotype]:
+    """Random networks to calibrate by, the middle one first."""
+    rng = random.Random(setting.recipe.seed)
+    drawn = [middle(setting.space)]
+    drawn += [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
+    return list(dict.fromkeys(drawn))
 
 
 def default_batch(data: Dataset) -> int:

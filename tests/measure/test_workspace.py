@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from medsearch.backbones import Interface
-from medsearch.core.children import ChildDied
+from medsearch.core.children import HERE, ChildDied
 from medsearch.core.config import parse_yaml
+from medsearch.core.deaths import Deaths
 from medsearch.measure.bounds import most
-from medsearch.measure.operators import Like, Operator
+from medsearch.measure.operators import Like, Operator, isolated
 from medsearch.measure.step import StepMemory
 from medsearch.measure.trace import StorageWatch
 from medsearch.measure.workspace import Workspaces, allocated_peak, run_operator
@@ -177,3 +178,28 @@ def test_what_was_measured_is_kept_beside_what_others_have_found(tmp_path: Path)
     file.write_text("{")
     third.load(file)
     assert third.known == other.known
+
+
+def test_after_three_faults_in_16_bits_no_other_shape_is_tried(tmp_path: Path) -> None:
+    """A hang says nothing of other shapes, and in 32 bits each is asked for itself, since there is nothing else."""
+    tried: list[Operator] = []
+
+    def die(operator: Operator) -> int:
+        tried.append(operator)
+        raise ChildDied("probing an operator", "SIGFPE" if operator.args[0].shape[0] > 3 else "no answer within 2 s")
+
+    deaths = Deaths("here", run=tmp_path / "deaths.jsonl")
+    measure = isolated(die, HERE, deaths)
+    for dtype, runs in ((torch.bfloat16, 3 + 3), (torch.float32, 9)):
+        tried.clear()
+        for rows in range(1, 10):
+            operator = Operator.of(torch.ops.aten.mm.default, (torch.ones(rows, 2, dtype=dtype),) * 2, {}, device="cpu")
+            with pytest.raises(ChildDied, match="SIGFPE" if rows > 3 else "no answer"):
+                measure(operator)
+        assert len(tried) == runs
+    assert deaths.of("aten::mm.default of bfloat16, whatever the shapes")
+    again = isolated(die, HERE, Deaths("here", run=tmp_path / "deaths.jsonl"))
+    tried.clear()
+    with pytest.raises(ChildDied):
+        again(Operator.of(torch.ops.aten.mm.default, (torch.ones(99, 2, dtype=torch.bfloat16),) * 2, {}, device="cpu"))
+    assert not tried

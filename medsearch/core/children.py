@@ -384,7 +384,9 @@ def _work(
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(FIRST_TO_DIE))
     if memory is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+        most = memory if allowed == resource.RLIM_INFINITY else min(memory, allowed)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     with open(stack, "w") as record:
         faulthandler.enable(record)
         _out = pipe

@@ -18,6 +18,11 @@ settings.register_profile("medsearch", derandomize=True, deadline=None, database
 settings.load_profile("medsearch")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long because it waits comes first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An empty cache folder, so that device profiles of this machine are neither read nor written."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.early
 ROOT = Path(__file__).parents[1]
 PLACES = ("probe", "export", "timing", "trial", "finalist", "delivery")
 WAYS = ("SIGFPE", "SIGSEGV", "SIGKILL", "SIGABRT", "hang", "eat")

@@ -73,7 +73,11 @@ def test_a_whole_batch_that_fits_is_trained_as_asked(cost: CostModel, genotype: 
 def test_what_is_chosen_keeps_the_limit_for_real(
     cost: CostModel, genotype: Genotype, data: Dataset, share: float, precisions: tuple[str, ...]
 ) -> None:
-    """The batch that is learned from stays; within the two percent by which a prediction may be off."""
+    """The batch that is learned from stays.
+
+    Parts are traced at two batches, and what a library takes inside an operator need not grow evenly with the images:
+    five percent are for that.
+    """
     limit = share * cost(genotype).memory.value
     fitting = Fitting(cost=cost, recipe=RECIPE, limit=limit, precisions=precisions)
     recipe, task = fitting.recipe_of(genotype), make_task("classification", outputs=2, dims=2)
@@ -83,8 +87,8 @@ def test_what_is_chosen_keeps_the_limit_for_real(
     assert recipe.precision in precisions
     assert fitting.facts(genotype)["way"]["accumulate"] == recipe.accumulate
     real = step_memory(fresh(genotype, cost.interface, data, seed=0), data, task, recipe)
-    assert real <= 1.02 * limit
-    assert 0.98 * fitting(genotype).memory.low <= real <= 1.02 * fitting(genotype).memory.high
+    assert real <= 1.05 * limit
+    assert 0.95 * fitting(genotype).memory.low <= real <= 1.05 * fitting(genotype).memory.high
 
 
 def test_no_piece_is_smaller_than_the_changes_of_a_batch(cost: CostModel, genotype: Genotype, data: Dataset) -> None:

@@ -450,7 +450,8 @@ def test_sum_whole_trace_and_allocator_agree(dims: int, task: str, precision: st
     judge, spaces = make_task(task, outputs=outputs, dims=dims), Workspaces()
     recipe = Recipe(epochs=1, batch=8, precision=precision, checkpointing=checkpointing)
     real = learning_memory(build(genotype, interface), pictures, targets, judge, recipe)
-    steps = StepMemory(interface, SIZE[dims], loss=judge.loss, workspaces=spaces)
+    # Traced at this very batch: what a library takes inside an operator need not grow evenly with the images.
+    steps = StepMemory(interface, SIZE[dims], batches=(8, 12), loss=judge.loss, workspaces=spaces)
     added = training_peak(steps.chain(genotype, batch=8, precision=precision), checkpointing=checkpointing)
     # Where blocks are run again, sums do not know where in a block the second run ends.
     assert abs(added / real - 1) <= (0.02 if checkpointing else 0.005), genotype

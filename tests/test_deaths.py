@@ -117,6 +117,10 @@ def test_a_processor_that_cannot_multiply_in_16_bits_is_trained_on_in_32(
     assert done >= ({"probing an operator"} if options else {"timing a training step"})
     assert not {"training", "measuring a training step"} & done
     assert len(kept) <= 2 * 4, "three shapes of an operator, and its kind"
+    told = [
+        remark for remark in results["remarks"] if remark.startswith("in bf16 aten::convolution_backward.default end")
+    ]
+    assert len(told) == (1 if options else 0)
     if options:
         assert all("convolution_backward" in death["what"] and "bfloat16" in death["what"] for death in kept)
         faults = (folder / "cache" / "medsearch" / "deaths.jsonl").read_text()

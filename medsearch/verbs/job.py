@@ -136,10 +136,10 @@ def begin(
     if setting.recipe.precision != LAST_RESORT:
         view.phase(f"looking at the operators of training in {setting.recipe.precision}")
         if dead := _deadly(cost, samples(setting)):
-            view.note(f"{dead}; so this run trains in {LAST_RESORT}")
+            view.note(dead)
             setting = with_precision(setting, LAST_RESORT)
             cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
-            run.note(precision=LAST_RESORT)
+            run.note(precision=LAST_RESORT, precision_because=dead)
     job = Job(
         run=run,
         settings=settings,
@@ -174,7 +174,8 @@ def _deadly(cost: CostModel, networks: Sequence[Genotype]) -> str:
     if 2 * len(dead) <= len(found):
         return ""
     kinds = sorted({operator.partition("(")[0] for operators in dead for operator in operators})
-    return f"in {precision} {', '.join(kinds)} end the process that runs them, in {len(dead)} of {len(found)} networks"
+    seen = f"{', '.join(kinds)} end the process that runs them, in {len(dead)} of {len(found)} networks"
+    return f"in {precision} {seen}; so this run trains in {LAST_RESORT}"
 
 
 def _faster_precision(setting: Setting, lab: Children, deaths: Deaths, view: LiveSearch) -> str:

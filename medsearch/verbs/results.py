@@ -12,9 +12,13 @@ import torch
 
 from medsearch import __version__
 from medsearch.blocks import MIXERS
+from medsearch.core.deaths import Death
 from medsearch.search import Trial, front
 from medsearch.verbs.deliver import Delivered
 from medsearch.verbs.job import Job
+
+MOST_DEATHS = 6
+"""Deaths that are told one by one."""
 
 
 def collect(
@@ -63,7 +67,7 @@ def collect(
         "prediction": state.get("accuracy", {}),
         "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
-        "remarks": [*_remarks(state), *map(str, job.deaths.of_run)],
+        "remarks": _remarks(state, job.deaths.of_run),
         "commands": [
             job.command,
             f"medsearch report {job.run.folder}",
@@ -94,11 +98,15 @@ def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
     }
 
 
-def _remarks(state: dict[str, Any]) -> list[str]:
+def _remarks(state: dict[str, Any], deaths: Sequence[Death]) -> list[str]:
     """What a reader of the scores has to know."""
     reads = int(state.get("test_reads", 0))
     more = "the run went on after it had been read, so its scores may have had a say in that"
-    return [f"the test split was read {reads} times: {more}"] if reads > 1 else []
+    remarks = [f"the test split was read {reads} times: {more}"] if reads > 1 else []
+    remarks += [state["precision_because"]] if "precision_because" in state else []
+    remarks += [str(death) for death in deaths[:MOST_DEATHS]]
+    left = len(deaths) - MOST_DEATHS
+    return [*remarks, f"{left} more ends of child processes are in deaths.jsonl"] if left > 0 else remarks
 
 
 def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,18 @@ def _count(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code.  SIGTERM ends it as Ctrl-C does."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
     with _interrupted_by(signal.SIGTERM):
         return _run(arguments)
+
+
+def _open_standard_streams() -> None:
+    """Put the null device where input, output or errors were closed, so that no file or pipe takes their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
 
 
 @contextmanager

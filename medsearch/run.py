@@ -98,6 +98,36 @@ class Inputs:
     space: str
 
 
+STATE: dict[str, Any] = {
+    "seconds": 0.0,
+    "search_end": 0.0,
+    "tally": {"": 0},
+    "phases": {"": 0.0},
+    "epochs": {"": 0},
+    "epochs_search": 0,
+    "test_reads": 0,
+    "trials": 0,
+    "precision": "",
+    "precision_because": "",
+    "calibration": {"": {}},
+    "accuracy": {"": {}},
+}
+"""What values of a state are like, by name."""
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether a value has the type of an example, inside too; numbers are 0 or more, and None is always right."""
+    if value is None or example is None:
+        return True
+    if isinstance(example, dict):
+        inner = next(iter(example.values()), None)
+        return isinstance(value, dict) and all(_is_like(each, inner) for each in value.values())
+    if isinstance(example, str):
+        return isinstance(value, str)
+    kinds = (int, float) if isinstance(example, float) else (int,)
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 class Run:
     """One run directory.
 
@@ -205,7 +235,20 @@ class Run:
     def state(self) -> dict[str, Any]:
         """What :meth:`note` kept; empty for a new run."""
         path = self.folder / "state.json"
-        return dict(read_json(path)) if path.exists() else {}
+        if not path.exists():
+            return {}
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise self.damaged(f"holds {type(found).__name__}, not what a run knows")
+        for name, value in found.items():
+            if not _is_like(value, STATE.get(name)):
+                raise self.damaged(f"'{name}' is {value!r}")
+        return found
+
+    def damaged(self, problem: str) -> RunError:
+        """What to say of a state that no search has written so."""
+        remedy = "Delete it to measure again; the trials are in study.db and stay."
+        return RunError(str(self.folder / "state.json"), f"is damaged: {problem}.", remedy)
 
     def note(self, **values: Any) -> None:
         """Keep plain values for a resumed run."""
@@ -246,6 +289,11 @@ class Run:
     def longer_command(self) -> str:
         """What to type to go on with this run for twice the time it has taken."""
         return f"{self.resume_command} --time {math.ceil(2 * self.seconds / 60) or 1}m"
+
+    def known_trials(self) -> int:
+        """How many trials the run has had, however they ended, by what it wrote beside the study."""
+        reported = read_json(self._results).get("trials") or [] if self._results.exists() else []
+        return max(int(self.state().get("trials") or 0), len(reported))
 
     def trials_in_results(self) -> int:
         """How many trials of a finished run ended well."""

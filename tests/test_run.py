@@ -163,3 +163,34 @@ def test_what_to_type_to_go_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(plugins, "_named", [])
     plugins.use(["string"])
     assert run.resume_command == f"medsearch --plugin string search --resume '{tmp_path}/my run'"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "null",
+        "[]",
+        '{"seconds": "abc"}',
+        '{"seconds": -5}',
+        '{"seconds": 1e999}',
+        '{"tally": "x"}',
+        '{"tally": {"drawn": -3}}',
+        '{"phases": []}',
+        '{"test_reads": "a"}',
+        '{"calibration": {"memory": 1}}',
+        '{"accuracy": 3}',
+        '{"precision": 16}',
+    ],
+)
+def test_a_state_that_no_search_has_written_is_refused(run: Run, state: str) -> None:
+    (run.folder / "state.json").write_text(state)
+    with pytest.raises(RunError, match=r"state.json: is damaged: .*\n  Delete it to measure again"):
+        run.state()
+
+
+def test_the_run_knows_how_many_trials_there_were(run: Run) -> None:
+    assert run.known_trials() == 0
+    run.note(trials=2)
+    assert run.known_trials() == 2
+    run.finish({"trials": [{"state": "complete"}] * 3})
+    assert run.known_trials() == 3

@@ -8,6 +8,7 @@ that none is left waiting for what a dead one held.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import faulthandler
 import multiprocessing
 import os
@@ -42,6 +43,8 @@ STACK_SECONDS = 3.0
 FIRST_TO_DIE = 800
 """Added to a child's score when Linux runs out of memory, of 1000: it goes before the process that made it."""
 
+_PR_SET_PDEATHSIG = 1
+"""Of ``prctl``: the signal that a process gets when its parent ends."""
 _REFUSED_MEMORY = 77
 """Exit code of a child that was refused memory: what it holds then is not worth keeping."""
 OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
@@ -165,6 +168,7 @@ class Children:
         self._given = (start, tuple(given), plugins.in_use(), memory)
         self._closed = threading.Event()
         self._living: dict[int, _Child] = {}
+        self._refused: Exception | None = None
         self._threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(count)]
         atexit.register(self.close)
         for thread in self._threads:
@@ -238,9 +242,7 @@ class Children:
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                child = self._living.get(place) or self._begin(place)
-                if child is None:
-                    raise ChildDied(doing, "this machine begins no more processes")
+                child = self._ready(place, doing)
                 result = child.ask((function, args), seconds=seconds, doing=doing, hear=hear)
             except Exception as problem:
                 self._after(place, problem)
@@ -249,11 +251,23 @@ class Children:
                 future.set_result(result)
         self._end(place, grace=GRACE_SECONDS)
 
+    def _ready(self, place: int, doing: str) -> _Child:
+        """A child that lives: one that was killed while it had nothing to do is replaced without a word."""
+        child = self._living.get(place)
+        if child is not None and child.ready and not child.process.is_alive():
+            self._end(place)
+            child = None
+        child = child or self._begin(place)
+        if child is None:
+            raise ChildDied(doing, f"no process can be begun for it: {self._refused}")
+        return child
+
     def _begin(self, place: int) -> _Child | None:
-        """A new child; None where the system refuses one, which may pass."""
+        """A new child; None where there is none to be had, which may pass."""
         try:
             child = self._living[place] = _Child(self._given)
-        except OSError:
+        except Exception as problem:
+            self._refused = problem
             return None
         if self._closed.is_set():
             child.process.kill()
@@ -333,6 +347,8 @@ class _Child:
 
     def _death(self, doing: str) -> ChildDied:
         self.process.join(STACK_SECONDS)
+        if not self.ready:
+            doing += ", before it began: the imports of a child process"
         code = self.process.exitcode
         if code is None:  # it closed its pipe and goes on
             return ChildDied(doing, "it answers no more")
@@ -378,6 +394,7 @@ def _work(
     global _out
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(2, 1)  # what a library or a plugin prints is no result
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -451,6 +468,12 @@ def _send(pipe: connection.Connection, kind: str, value: Any) -> None:
 def _where(problem: BaseException) -> str:
     frames = traceback.extract_tb(problem.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process when the thread that made it ends, even if it is stopped or never hears of it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:

@@ -95,7 +95,9 @@ def _read(file: Path | None) -> list[Death]:
     """The deaths in a file of one line each; a line that a kill left half written is passed over."""
     found = []
     with suppress(OSError):
-        for line in file.read_text(encoding="utf-8").splitlines() if file else ():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file else ():
             with suppress(ValueError, TypeError):
-                found.append(Death(**json.loads(line)))
+                death = Death(**json.loads(line))
+                if all(isinstance(value, str) for value in asdict(death).values()):
+                    found.append(death)
     return found

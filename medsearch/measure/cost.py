@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medsearch.backbones import Call, Interface, Plan, Residual, plan
 from medsearch.core.children import HERE, Helper
 from medsearch.core.deaths import Deaths
+from medsearch.core.errors import SpaceError
 from medsearch.measure.budget import Costs
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
@@ -231,7 +232,7 @@ class CostModel:
                 module = call.make().eval()
                 inputs = [torch.empty(1, *shape) for shape in shapes]
                 outputs: list[Tensor] = []
-                macs = count(lambda: outputs.append(run_part(module, inputs)))
+                macs = count(lambda: outputs.append(_ran(call, module, inputs)))
             shape = tuple(outputs[0].shape[1:])
             probe = Probe(call=call, shapes=shapes, macs=macs, output=shape, lanes=_lanes(module))
             self._parts[key] = _Part(
@@ -242,6 +243,20 @@ class CostModel:
                 place=probe.spot,
             )
         return self._parts[key]
+
+
+def _ran(call: Call, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+    """What a part gives on tensors without contents.
+
+    Raises:
+        SpaceError: where it raises anything; only a part of another package should.
+    """
+    try:
+        return run_part(module, inputs)
+    except Exception as problem:
+        shapes = " and ".join(str(tuple(x.shape)) for x in inputs)
+        seen = f"raises {type(problem).__name__} on maps of {shapes}: {problem}"
+        raise SpaceError(" ".join(call.source().split()), f"{seen}.", "Mend the part, or leave it out.") from problem
 
 
 def _lanes(module: nn.Module) -> int:

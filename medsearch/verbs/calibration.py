@@ -71,9 +71,12 @@ def _inference_correction(job: Job) -> Correction:
 
 def take_over(job: Job, known: dict[str, dict[str, Any]]) -> None:
     """Correct the cost model by what an earlier start has learned."""
-    job.cost.correct(
-        memory=Correction(**known["memory"]),
-        latency=type(job.cost.latency_correction)(**known["latency"]),
-        file=Correction(**known["file"]),
-    )
-    job.fitting.inference_correction = Correction(**known["inference"])
+    try:
+        job.cost.correct(
+            memory=Correction(**known["memory"]),
+            latency=type(job.cost.latency_correction)(**known["latency"]),
+            file=Correction(**known["file"]),
+        )
+        job.fitting.inference_correction = Correction(**known["inference"])
+    except (KeyError, TypeError) as problem:
+        raise job.run.damaged(f"'calibration' is {known!r}") from problem

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from medsearch.core.children import ChildDied
-from medsearch.core.errors import BudgetError, RefusedError, RunError
+from medsearch.core.errors import BudgetError, RefusedError, RunError, SpaceError
 from medsearch.measure.budget import Costs, show
 from medsearch.measure.calibrate import Accuracy
 from medsearch.measure.estimate import Estimate
@@ -68,8 +68,12 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         pool(setting.data, workers=workers) as trainers,
     ):
         _show_earlier(run, setting, view)
-        job = begin(run, settings, command, setting, view, clock, lab, trainers)
-        _measure_machine(job)
+        try:
+            job = begin(run, settings, command, setting, view, clock, lab, trainers)
+            _measure_machine(job)
+        except (BudgetError, SpaceError):
+            run.discard()
+            raise
         trials = _search(job)
         if not any(trial.state == "complete" for trial in trials):
             raise _nothing(job, trials)
@@ -104,11 +108,8 @@ def _measure_machine(job: Job) -> None:
             )
         if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
             job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
-    except BudgetError:
+    finally:
         job.keep_measurements()
-        job.run.discard()
-        raise
-    job.keep_measurements()
 
 
 def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
@@ -174,18 +175,26 @@ def _search(job: Job) -> list[Trial]:
             best = {one.number for one in leading}
             job.view.trial(trial_row(trial, best, epochs))
             job.view.front([trial_row(one, best, epochs) for one in leading])
-            job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent)
+            job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent, trials=len(store.trials()))
     job.keep_measurements()
     return store.trials()
 
 
 def _show_earlier(run: Run, setting: Setting, view: LiveSearch) -> None:
-    """Begin the view with the trials that earlier starts have ended."""
-    if not run.has_trials:
+    """Begin the view with the trials that earlier starts have ended.
+
+    Raises:
+        RunError: where the run knows of more than there are.
+    """
+    known = run.known_trials()
+    trials = Store(run.storage, setting.space).trials() if run.has_trials else []
+    if len(trials) < known:
+        problem = f"holds {len(trials)} trials, and the run has had {known}."
+        raise RunError(str(run.folder / "study.db"), problem, "Restore it from a copy, or begin another run.")
+    if not trials:
         return
-    trials = Store(run.storage, setting.space).trials()
     ended = [one for one in trials if one.state != "running" and one.facts.get("reason") != INTERRUPTED]
-    leading, epochs = front(ended), int(run.state().get("epochs_search", 0))
+    leading, epochs = front(ended), int(run.state().get("epochs_search") or 0)
     best = {one.number for one in leading}
     view.begin_with(
         [trial_row(one, best, epochs) for one in ended], front=[trial_row(one, best, epochs) for one in leading]

@@ -31,11 +31,11 @@ def test_a_fault_is_remembered_for_every_run_of_the_machine_and_a_kill_for_its_o
     assert other_machine.of("aten::mm", precision="bf16") is None
 
 
-def test_a_half_written_line_is_passed_over(tmp_path: Path) -> None:
+def test_what_is_no_death_is_passed_over(tmp_path: Path) -> None:
     run = tmp_path / "deaths.jsonl"
     Deaths("one", run=run).record(KILL, "a")
-    with run.open("a") as file:
-        file.write('{"what": "b", "doi')
+    with run.open("ab") as file:
+        file.write(b"\xff\xfe\n[]\n" + run.read_bytes().replace(b'"a"', b"[1]") + b'{"what": "b", "doi')
     assert [death.what for death in Deaths("one", run=run).of_run] == ["a"]
 
 

@@ -137,7 +137,7 @@ def test_targets_in_another_order_are_other_data(run: Run) -> None:
 
 def test_remarks_in_the_space_may_change(run: Run) -> None:
     Path("there/tiny.yaml").write_text("# for edge devices\n" + TINY.replace("{name: conv, ", "{ name:  conv, "))
-    resume()
+    assert resume().settings == run.settings
 
 
 def test_another_space_is_refused_with_what_differs_and_the_old_one_is_at_hand(run: Run) -> None:

@@ -7,7 +7,7 @@ outside or a lack of time may pass; it counts for the run that it happened in.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ class Deaths:
         self.of_run: list[Death] = [death for death in _read(run) if death.machine == machine]
         known = [death for death in _read(cache) if death.machine == machine]
         self._known: dict[tuple[str, str], list[Death]] = defaultdict(list)
-        for death in dict.fromkeys((*known, *self.of_run)):
+        for death in (Counter(known) | Counter(self.of_run)).elements():  # a fault of this run stands in both files
             self._known[death.what, death.precision].append(death)
 
     def record(self, death: ChildDied, what: str, *, precision: str = "") -> Death:

@@ -17,7 +17,6 @@ from medsearch.spaces import Genotype
 from medsearch.train import Trained
 from medsearch.verbs.compress import compress_file
 from medsearch.verbs.deliver import Delivered, deliver, epochs_saved, save
-from medsearch.verbs.fitting import named
 from medsearch.verbs.job import Job
 from medsearch.verbs.trainings import instead, step_seconds, training
 
@@ -133,11 +132,11 @@ def _delivered(job: Job, genotype: Genotype, test: Split) -> Delivered:
     try:
         return deliver(job, genotype, test)
     except ChildDied as death:
-        job.view.note(str(job.deaths.record(death, named(genotype))))
+        job.died(genotype, death)
     try:
         return deliver(job, genotype, test)
     except ChildDied as death:
-        job.deaths.record(death, named(genotype))
+        job.died(genotype, death)
         raise
 
 

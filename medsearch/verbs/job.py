@@ -78,6 +78,12 @@ class Job:
         seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
         self.run.note(phases=seconds, seconds=self.clock.spent)
 
+    def died(self, genotype: Genotype, death: ChildDied, *, precision: str = "") -> str:
+        """Remember and show that a network ended the process that worked on it; returns what is said of it."""
+        said = str(self.deaths.record(death, named(genotype), precision=precision))
+        self.view.note(said)
+        return said
+
     def keep_measurements(self) -> None:
         """Save what was timed, and what operators take inside; the latter only where the cache can be written."""
         self.keep_timings()

@@ -27,7 +27,7 @@ from medsearch.train import Recipe
 from medsearch.train.workers import default_workers, pool
 from medsearch.verbs.calibration import calibrate_job, take_over
 from medsearch.verbs.finalists import compress_best, deliver_all, finalists
-from medsearch.verbs.fitting import ENDLESS, named
+from medsearch.verbs.fitting import ENDLESS
 from medsearch.verbs.job import Clock, Job, begin
 from medsearch.verbs.measured import latency_estimate
 from medsearch.verbs.results import collect, trial_row
@@ -126,7 +126,7 @@ def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
             found = _measured(job, genotype, recipe, names)
             break
         except ChildDied as death:
-            job.view.note(str(job.deaths.record(death, named(genotype), precision=recipe.precision)))
+            job.died(genotype, death, precision=recipe.precision)
     else:
         return replace(job.fitting(genotype), memory=ENDLESS)
     said = ", ".join(f"{name} {show(name, one.high)} of {show(name, limits[name])}" for name, one in found.items())

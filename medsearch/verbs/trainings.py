@@ -8,7 +8,6 @@ from dataclasses import replace
 from medsearch.core.children import ChildDied
 from medsearch.spaces import Genotype
 from medsearch.train.workers import Remote
-from medsearch.verbs.fitting import named
 from medsearch.verbs.job import Job
 
 LEAST_LIMIT_SECONDS = 120.0
@@ -31,9 +30,7 @@ def instead(job: Job, genotype: Genotype, problem: BaseException, before: int) -
     """What is tried in place of a training that ended its process: once more, in 32 bits, if that keeps the budget."""
     if not isinstance(problem, ChildDied):
         return None
-    precision = job.fitting.recipe_of(genotype).precision
-    death = str(job.deaths.record(problem, named(genotype), precision=precision))
-    job.view.note(death)
+    death = job.died(genotype, problem, precision=job.fitting.recipe_of(genotype).precision)
     if before or job.budget.excess(job.fitting(genotype)) > 0:
         return None
     return f"{death}; tried again in {job.fitting.recipe_of(genotype).precision}"
@@ -45,5 +42,5 @@ def step_seconds(job: Job, genotype: Genotype) -> float:
     try:
         return float(job.lab.call(job.setting.step_seconds, genotype, recipe, doing="timing a training step"))
     except ChildDied as death:
-        job.view.note(str(job.deaths.record(death, named(genotype), precision=recipe.precision)))
+        job.died(genotype, death, precision=recipe.precision)
         return SLOW_STEP_SECONDS

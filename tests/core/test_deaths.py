@@ -43,3 +43,12 @@ def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     deaths = Deaths("one", run=tmp_path / "file" / "deaths.jsonl")
     assert deaths.record(FAULT, "a") == deaths.of("a")
+
+
+def test_two_deaths_alike_count_as_two_and_one_in_both_files_as_one(tmp_path: Path) -> None:
+    run, cache = tmp_path / "run.jsonl", tmp_path / "cache.jsonl"
+    deaths = Deaths("one", run=run, cache=cache)
+    for death in (KILL, KILL, FAULT):
+        deaths.record(death, death.how)
+    again = Deaths("one", run=run, cache=cache)
+    assert [again.times(name) for name in ("SIGKILL", "SIGFPE")] == [2, 1]

@@ -100,6 +100,7 @@ def test_a_folder_can_be_removed_while_it_is_held(tmp_path: Path) -> None:
     with hold(tmp_path / "run"):
         release_for_good(tmp_path / "run")
         (tmp_path / "run").rmdir()
+    assert not (tmp_path / "run").exists(), "leaving the block does not make it again"
 
 
 def test_a_place_where_no_folder_can_be_is_named(tmp_path: Path) -> None:

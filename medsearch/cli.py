@@ -294,8 +294,8 @@ def _add_doctor(verbs: Any) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from medsearch.verbs.begin import begin, go_on
-    from medsearch.verbs.search import search
+    from medsearch.pipeline.begin import begin, go_on
+    from medsearch.pipeline.search import search
 
     with go_on(options) if options.resume else begin(options) as (run, setting):
         try:
@@ -315,7 +315,7 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from medsearch.verbs.verify import rows, verify
+    from medsearch.pipeline.verification import rows, verify
 
     found = verify(Path(options.model))
     if options.json:
@@ -327,7 +327,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _compress(options: argparse.Namespace) -> None:
-    from medsearch.verbs.compress import compress_file
+    from medsearch.pipeline.compress import compress_file
 
     results = compress_file(
         Path(options.model),
@@ -346,7 +346,7 @@ def _compress(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from medsearch.verbs.export import export_file
+    from medsearch.pipeline.export import export_file
 
     print(export_file(Path(options.model), Path(options.out)))
 
@@ -359,7 +359,7 @@ def _bench(options: argparse.Namespace) -> None:
         raise UsageError("medsearch bench", "nothing to time.", "Give ONNX files, or --blocks with a recipe.")
     if options.out or options.only:
         raise UsageError("medsearch bench", "-o and --only go with --blocks.", "See: medsearch bench --help")
-    from medsearch.verbs.bench import bench
+    from medsearch.pipeline.bench import bench
 
     _show(bench([Path(file) for file in options.files], threads=options.threads or 1), options)
 
@@ -371,7 +371,7 @@ def _bench_blocks(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise UsageError("--blocks", "needs -o, a CSV file for the rows.", "For example: -o blocks.csv")
     if not 0 < options.seconds <= 3600:
         raise UsageError("--seconds", f"expected seconds from 0 to 3600, got {options.seconds:g}.", "For example: 0.5")
-    from medsearch.verbs.bench_blocks import bench_blocks
+    from medsearch.studies.mixers import bench_blocks
 
     return bench_blocks(
         Path(options.blocks),
@@ -384,7 +384,7 @@ def _bench_blocks(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from medsearch.verbs.report import read_results
+    from medsearch.pipeline.report import read_results
 
     results = read_results(Path(options.run))
     if options.json:
@@ -398,7 +398,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from medsearch.verbs.data import check_data
+    from medsearch.pipeline.data import check_data
 
     rows = check_data(options.source, task=options.task)
     _show(rows, options)
@@ -407,20 +407,20 @@ def _data(options: argparse.Namespace) -> int:
 
 def _spaces(options: argparse.Namespace) -> int:
     if options.action == "verify":
-        from medsearch.verbs.points import verify
+        from medsearch.studies.published import verify
 
         rows = verify(options.name)
         _show(rows, options)
         return int(any(row["verdict"] == "differs" for row in rows))
-    from medsearch.verbs.spaces import spaces
+    from medsearch.pipeline.spaces import spaces
 
     _show(spaces(options.action, options.name), options)
     return 0
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from medsearch.measure.runtime import DEFAULT
-    from medsearch.verbs.doctor import doctor
+    from medsearch.measure.latency.runtime import DEFAULT
+    from medsearch.studies.doctor import doctor
 
     rows = doctor(
         profile=options.profile,

@@ -30,7 +30,7 @@ from medsearch.core.errors import RunError, WriteError
 from medsearch.core.files import read_json, write_json, write_text
 from medsearch.core.lock import HOLDER, LOCK, release_for_good
 from medsearch.core.plugins import in_use
-from medsearch.measure.runtime import DEFAULT
+from medsearch.measure.latency.runtime import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)

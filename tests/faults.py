@@ -70,10 +70,11 @@ def deadly(place: str, function: Callable[..., Any], when: Callable[..., bool] =
 
 def in_children() -> None:
     """Make the functions deadly that a search calls in its children."""
-    from medsearch.measure import timer, workspace
-    from medsearch.measure.times import Probe
+    from medsearch.measure.latency import timer
+    from medsearch.measure.latency.parts import Probe
+    from medsearch.measure.memory import workspace
+    from medsearch.pipeline import deliver
     from medsearch.train.evaluator import Training
-    from medsearch.verbs import deliver
 
     train = Training.__call__
     train = deadly("trial", train, lambda *_, keep_model=True: not keep_model)

@@ -51,9 +51,9 @@ def faulty(function: Any) -> Any:
 
 
 if multiprocessing.parent_process() is not None:
-    from medsearch.measure import workspace
+    from medsearch.measure.memory import workspace
+    from medsearch.pipeline import measured, setting
     from medsearch.train.evaluator import Training
-    from medsearch.verbs import measured, setting
 
     workspace.run_operator = faulty(workspace.run_operator)
     Training.__call__ = faulty(Training.__call__)  # type: ignore[method-assign]

@@ -23,8 +23,8 @@ import pytest
 from medsearch.cli import _parser, main
 from medsearch.core.errors import RefusedError
 from medsearch.core.lock import hold
+from medsearch.pipeline.options import settings_of
 from medsearch.run import Inputs, Run, Settings
-from medsearch.verbs.options import settings_of
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = ROOT / "recipes" / "bench" / "blocks.yaml"
@@ -416,9 +416,9 @@ def test_a_refused_result_and_an_interruption_have_exit_codes_of_their_own(
 
         return verb
 
-    monkeypatch.setattr("medsearch.verbs.spaces.spaces", ends(RefusedError("model.onnx", "is worse.")))
+    monkeypatch.setattr("medsearch.pipeline.spaces.spaces", ends(RefusedError("model.onnx", "is worse.")))
     assert fails("spaces", "list", code=3) == "medsearch: model.onnx: is worse.\n"
-    monkeypatch.setattr("medsearch.verbs.spaces.spaces", ends(KeyboardInterrupt()))
+    monkeypatch.setattr("medsearch.pipeline.spaces.spaces", ends(KeyboardInterrupt()))
     assert "interrupted" in fails("spaces", "list", code=130)
 
 

@@ -12,8 +12,8 @@ from medsearch.cli import _parser
 from medsearch.core.library import find, names
 from medsearch.core.units import parse_bytes
 from medsearch.data import embedded
-from medsearch.verbs.options import settings_of
-from medsearch.verbs.setting import read_named_space
+from medsearch.pipeline.options import settings_of
+from medsearch.pipeline.setup import read_named_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -26,7 +26,7 @@ from medsearch.compress.quantize import GAIN
 from medsearch.compress.refit import Moments, moments, refit
 from medsearch.compress.structure import Place, paths, with_knobs
 from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.latency import duel
+from medsearch.measure.latency.timing import duel
 from medsearch.spaces import Genotype
 from medsearch.train.task import Task
 

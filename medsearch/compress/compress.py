@@ -21,7 +21,7 @@ from medsearch.core.errors import RefusedError, UsageError
 from medsearch.core.units import format_count
 from medsearch.data import Dataset
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency import Latency, duel
+from medsearch.measure.latency.timing import Latency, duel
 from medsearch.spaces import Genotype
 from medsearch.train.loop import Recipe, train
 from medsearch.train.task import Task

@@ -14,9 +14,9 @@ from typing import Any
 
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json
-from medsearch.measure.residual import Residual, read_residual
-from medsearch.measure.runtime import DEFAULT, RUNTIMES
-from medsearch.measure.table import Table, from_data, to_data
+from medsearch.measure.latency.residual import Residual, read_residual
+from medsearch.measure.latency.runtime import DEFAULT, RUNTIMES
+from medsearch.measure.latency.table import Table, from_data, to_data
 
 FORMAT = 5
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from medsearch.core.errors import MedsearchError
 from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.estimate import Estimate
-from medsearch.search.anchors import anchors
+from medsearch.search.initial_designs import anchors
 from medsearch.search.store import INTERRUPTED, Store
 from medsearch.search.strategy import Strategy, Trial
 from medsearch.spaces import Genotype, Space

@@ -11,7 +11,7 @@ from medsearch.backbones import Interface, build
 from medsearch.compress.quantize import Quantized, groups, observe, quantize
 from medsearch.compress.score import outputs
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency import duel
+from medsearch.measure.latency.timing import duel
 from medsearch.spaces import Block, Genotype, Part, Stage
 
 SIZE = (16, 16)

@@ -13,8 +13,8 @@ import pytest
 from medsearch.core.errors import RunError, WriteError
 from medsearch.measure import device
 from medsearch.measure.device import Profile, cache_folder, describe
-from medsearch.measure.residual import Residual
-from medsearch.measure.table import Spot, Timing
+from medsearch.measure.latency.residual import Residual
+from medsearch.measure.latency.table import Spot, Timing
 
 
 def timing(key: str, ms: float = 1.0) -> Timing:

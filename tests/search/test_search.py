@@ -20,7 +20,7 @@ from medsearch.core.errors import MedsearchError
 from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.estimate import Estimate
 from medsearch.search import INTERRUPTED, Store, Tally, Trial
-from medsearch.search.anchors import anchors
+from medsearch.search.initial_designs import anchors
 from medsearch.spaces import Genotype, Space
 
 Make = Callable[..., Any]

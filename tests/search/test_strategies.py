@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medsearch.search import STRATEGIES, Trial
-from medsearch.search.anchors import anchors
+from medsearch.search.initial_designs import anchors
 from medsearch.spaces import Space
 
 Make = Callable[..., Any]

@@ -12,7 +12,7 @@ import torch
 
 from medsearch.core.children import ChildDied
 from medsearch.train import fresh
-from medsearch.train.probe import step_memory, step_seconds
+from medsearch.train.step_cost import step_memory, step_seconds
 from medsearch.train.workers import Remote, default_workers, pool
 
 Make = Callable[..., Any]

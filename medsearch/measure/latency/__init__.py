@@ -1,0 +1,1 @@
+"""Milliseconds: of parts and of whole networks in an inference runtime."""

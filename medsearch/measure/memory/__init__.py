@@ -1,0 +1,1 @@
+"""Bytes: of operators, of parts, of training steps and of forward passes."""

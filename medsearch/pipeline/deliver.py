@@ -1,0 +1,249 @@
+"""Hand over one trained network: saved, exported, compared with what was exported, measured against its budgets."""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medsearch import __version__
+from medsearch.core.errors import CheckpointError, RefusedError
+from medsearch.core.files import write_bytes, write_json
+from medsearch.data import Split
+from medsearch.export.checkpoint import load_model, save_model
+from medsearch.export.module import write_module
+from medsearch.export.onnx import check_onnx, to_onnx
+from medsearch.measure.budget import Costs, show
+from medsearch.measure.estimate import Estimate
+from medsearch.measure.latency.parts import SESSIONS
+from medsearch.measure.memory.processor import instructions
+from medsearch.pipeline.job import Job
+from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
+from medsearch.pipeline.setup import Setting
+from medsearch.spaces import Genotype
+from medsearch.train import Recipe, Trained, evaluate
+
+DELIVERY_LIMIT_SECONDS, SECONDS_PER_IMAGE = 1200.0, 5.0
+"""How long the process that delivers a network may take, and how much longer for every test image."""
+ONNX_TOLERANCE = 1e-3
+"""Largest difference between the ONNX file and the model, relative to the largest output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """One network that was handed over, with what was predicted, measured and found.
+
+    Args:
+        genotype: of the network.
+        predicted, measured: costs before and after.
+        validation, test: metrics.
+        over: names of the budgets that the measurement did not keep.
+        onnx_bytes: size of the ONNX file.
+        training: batch, precision and the like, as it was trained and measured.
+        epochs, seconds: of the full training.
+        notes: anything else worth saying.
+    """
+
+    genotype: Genotype
+    predicted: Costs
+    measured: Costs
+    validation: dict[str, float]
+    test: dict[str, float]
+    over: tuple[str, ...]
+    verdict: str
+    onnx_bytes: int
+    training: dict[str, Any]
+    epochs: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether every limit was kept when measured."""
+        return not self.over
+
+
+def epochs_saved(job: Job, genotype: Genotype) -> int:
+    """For how many epochs this network was trained that is safely on disk; 0 where there is none, or it is damaged."""
+    try:
+        return int(load_model(job.run.model_folder(genotype.id) / "model.pt").provenance["epochs"])
+    except CheckpointError:
+        return 0
+
+
+def save(job: Job, genotype: Genotype, trained: Trained) -> None:
+    """Put a trained network on disk."""
+    assert trained.model is not None
+    save_model(
+        job.run.model_folder(genotype.id) / "model.pt",
+        genotype=genotype,
+        interface=job.setting.interface,
+        size=job.setting.data.size,
+        model=trained.model,
+        classes=job.setting.data.classes,
+        scores=trained.metrics,
+        provenance=_provenance(job, genotype, trained),
+    )
+
+
+def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
+    """Export a saved network, and measure what the budgets limit.
+
+    What computes does so in processes of its own.
+
+    Raises:
+        RefusedError: if the ONNX file does not compute what the network does, or cannot be run.
+        ChildDied: if a process ended that did any of it.
+    """
+    setting, folder = job.setting, job.run.model_folder(genotype.id)
+    checkpoint = load_model(folder / "model.pt")
+    recipe = job.fitting.recipe_of(genotype)
+    limit_s = DELIVERY_LIMIT_SECONDS + SECONDS_PER_IMAGE * len(test)
+    onnx, found, scores = job.lab.call(_examined, setting, folder, recipe, test, doing="delivery", limit_s=limit_s)
+    write_bytes(folder / "model.onnx", onnx)
+    latency = latency_estimate(job.cost.times.latency(onnx))
+    if not math.isfinite(latency.value):
+        raise RefusedError(genotype.id, f"{job.cost.profile.runtime} ends its process when it runs the ONNX file.")
+    measured = Costs(**found, latency=latency)
+    over = tuple(job.budget.over(measured))
+    network = Delivered(
+        genotype=genotype,
+        predicted=replace(job.fitting(genotype), inference=job.fitting.inference(genotype)),
+        measured=measured,
+        validation=dict(checkpoint.scores),
+        test=scores,
+        over=over,
+        verdict=_verdict(job, measured, over),
+        onnx_bytes=len(onnx),
+        training=_training(job, genotype),
+        epochs=int(checkpoint.provenance["epochs"]),
+        seconds=float(checkpoint.provenance["seconds"]),
+    )
+    job.lab.call(_write_module, setting, folder, _facts(job, network), doing="delivery")
+    write_json(folder / "budget.json", _certificate(job, network))
+    return network
+
+
+def _examined(
+    setting: Setting, folder: Path, recipe: Recipe, test: Split
+) -> tuple[bytes, dict[str, Estimate], dict[str, float]]:
+    """The ONNX file of a saved network, what the network costs beside its latency, and its metrics on ``test``."""
+    checkpoint = load_model(folder / "model.pt")
+    model = checkpoint.build()
+    onnx = to_onnx(model, setting.data.size, setting.data.channels)
+    difference = check_onnx(onnx, model, setting.data.val.images[:4])
+    if difference > ONNX_TOLERANCE:
+        problem = f"its ONNX file differs from the network by {difference:.2g} of the output."
+        raise RefusedError(checkpoint.genotype.id, problem)
+    return onnx, measure(model, setting.data, setting.task, recipe, onnx=onnx), evaluate(model, test, setting.task)
+
+
+def _write_module(setting: Setting, folder: Path, facts: dict[str, str | float | int]) -> None:
+    """``backbone.py`` and its weights for a saved network, compared with it."""
+    checkpoint = load_model(folder / "model.pt")
+    images = setting.data.val.images[:2]
+    write_module(folder, checkpoint.genotype, setting.interface, checkpoint.build(), images, facts=facts)
+
+
+def _provenance(job: Job, genotype: Genotype, trained: Trained) -> dict[str, Any]:
+    return {
+        "medsearch": __version__,
+        "command": job.command,
+        "data": job.setting.data.source,
+        "space": job.setting.space.name,
+        "seed": job.settings.seed,
+        "epochs": trained.epochs,
+        "seconds": trained.seconds,
+        **_training(job, genotype),
+    }
+
+
+def _training(job: Job, genotype: Genotype) -> dict[str, Any]:
+    recipe = job.fitting.recipe_of(genotype)
+    return {
+        "precision": recipe.precision,
+        "batch": recipe.batch,
+        "accumulate": recipe.accumulate,
+        "checkpointing": int(recipe.checkpointing),
+    }
+
+
+def _verdict(job: Job, measured: Costs, over: tuple[str, ...]) -> str:
+    if not over:
+        return "within budget"
+    limits = job.budget.limits()
+    said = [f"{name} {show(name, getattr(measured, name).value)} of {show(name, limits[name])}" for name in over]
+    return "over budget when measured: " + ", ".join(said)
+
+
+def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
+    limits = job.budget.limits()
+    facts: dict[str, str | float | int] = {
+        "architecture": f"{network.genotype.id}: {' / '.join(network.genotype.mixers)}",
+        "parameters": int(network.measured.parameters.value),
+        "multiply-adds": int(network.measured.macs.value),
+        **{f"test {name}": round(value, 4) for name, value in network.test.items()},
+        **{f"validation {name}": round(value, 4) for name, value in network.validation.items()},
+    }
+    for name in dict.fromkeys(("latency", "memory", *limits)):
+        limit = f", limit {show(name, limits[name])}" if name in limits else ""
+        facts[name] = f"{show(name, getattr(network.measured, name).value)} measured{limit}"
+    facts["data"] = f"{job.setting.data.name} {job.setting.data.fingerprint()['sha256']}"
+    facts["made by"] = f"medsearch {__version__}: {job.command}"
+    return facts
+
+
+def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
+    """Every cost with its limit, what was predicted and what was measured, and what all of it holds for."""
+    data = job.setting.data
+    limits = job.budget.limits()
+    recipe = job.fitting.recipe_of(network.genotype)
+    return {
+        "architecture": network.genotype.id,
+        "verdict": network.verdict,
+        "device": {**job.cost.profile.device, "training": training_device()},
+        "instructions": instructions(),
+        "versions": versions(),
+        "conditions": {
+            "training_batch": recipe.batch,
+            "training_accumulate": recipe.accumulate,
+            "training_checkpointing": recipe.checkpointing,
+            "training_precision": recipe.precision,
+            "inference_batch": 1,
+            "inference_runtime": job.cost.profile.runtime,
+            "inference_threads": job.cost.conditions.threads,
+            "inference_sessions": SESSIONS,
+            "yardstick_ms": job.cost.profile.pace,
+            "size": list(data.size),
+            "images": str(data.train.images.dtype),
+        },
+        "limits": {
+            name: {
+                "limit": limits.get(name),
+                "predicted": getattr(network.predicted, name).to_data(),
+                "measured": getattr(network.measured, name).to_data(),
+                "verdict": _kept(name, network, limits),
+            }
+            for name in NAMES
+        },
+    }
+
+
+def _kept(name: str, network: Delivered, limits: dict[str, float]) -> str:
+    if name not in limits:
+        return "no limit"
+    return "over" if name in network.over else "kept"
+
+
+def training_device() -> str:
+    """Where training steps are measured: the GPU by its name, or the CPU."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Of what a measurement depends on, the runtime aside, which the device names."""
+    return {"medsearch": __version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -1,0 +1,174 @@
+"""How each network of a search is trained: all alike, or each in the way whose step keeps the limit of memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from medsearch.core.deaths import Deaths
+from medsearch.core.errors import BudgetError
+from medsearch.measure.budget import Costs
+from medsearch.measure.costs.model import Correction, CostModel
+from medsearch.measure.costs.training_plan import Way, fit
+from medsearch.measure.estimate import Estimate
+from medsearch.measure.memory.peak import find_peak, inference_peak
+from medsearch.measure.memory.step import StepMemory
+from medsearch.spaces import Genotype
+from medsearch.train import Recipe
+
+LAST_RESORT = "fp32"
+"""The precision of a training that has ended its process in another."""
+ENDLESS = Estimate.exact(math.inf, "bytes", "predicted")
+
+
+def named(genotype: Genotype) -> str:
+    """A network as the record of deaths calls it."""
+    return f"network {genotype.id}"
+
+
+@dataclass(kw_only=True)
+class Fitting:
+    """Costs of genotypes as they are trained, and how that is.
+
+    Args:
+        cost: predicts the costs of a whole batch at once.
+        recipe: of the training; its batch is what every step learns from.
+        limit: bytes that a step has to keep; None trains every network as the recipe says.
+        precisions: that may be used where there is a limit, the preferred one first.
+        changing: bytes that the random changes of a batch take at most, before the network is given a piece of it.
+        inference_correction: of the memory of a forward pass, which errs otherwise than that of a training step.
+        deaths: networks and operators that ended their process: what dies in 16 bits is trained in 32, and what dies
+            in both takes endless memory.
+    """
+
+    cost: CostModel
+    recipe: Recipe
+    limit: float | None = None
+    precisions: Sequence[str] = ("fp32", "bf16")
+    changing: int = 0
+    inference_correction: Correction = Correction(spread=0.05)
+    deaths: Deaths = field(default_factory=lambda: Deaths(""))
+    _found: dict[tuple[Genotype, Correction, int, int], tuple[Way, Estimate]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, genotype: Genotype) -> Costs:
+        """The predicted costs of ``genotype``, its memory that of the way it is trained."""
+        costs = self.cost(genotype)
+        if costs.inference is not None:
+            costs = replace(costs, inference=self.inference(genotype))
+        if self.limit is not None:
+            return replace(costs, memory=self._find(genotype)[1])
+        precision = self._precision(genotype)
+        if precision == self.recipe.precision:
+            return costs
+        if precision is None:
+            return replace(costs, memory=ENDLESS)
+        return replace(costs, memory=self._memory(genotype, replace(_whole(self.recipe), precision=precision)))
+
+    def inference(self, genotype: Genotype) -> Estimate:
+        """Predicted peak bytes of a forward pass of one image, whether the search needs to know or not."""
+        return self.inference_correction.apply(self.inference_sum(genotype), "bytes")
+
+    def inference_sum(self, genotype: Genotype) -> int:
+        """The same before any correction."""
+        return inference_peak(self._alone.chain(genotype, batch=1, precision="fp32"))
+
+    @cached_property
+    def _alone(self) -> StepMemory:
+        """Footprints that are known for a single image."""
+        cost = self.cost
+        if cost.inference:
+            return cost.steps
+        return StepMemory(cost.interface, cost.conditions.size, workspaces=cost.workspaces, device=cost.steps.device)
+
+    def recipe_of(self, genotype: Genotype) -> Recipe:
+        """How ``genotype`` is trained."""
+        if self.limit is None:
+            return replace(self.recipe, precision=self._precision(genotype) or LAST_RESORT)
+        way = self._find(genotype)[0]
+        return replace(self.recipe, accumulate=way.accumulate, precision=way.precision, checkpointing=way.checkpointing)
+
+    def facts(self, genotype: Genotype) -> dict[str, Any]:
+        """The way that was chosen, as plain data; empty where it is the recipe's own."""
+        if self.limit is not None:
+            return {"way": vars(self._find(genotype)[0])}
+        recipe = self.recipe_of(genotype)
+        return {} if recipe == self.recipe else {"way": vars(_whole(recipe))}
+
+    def _precision(self, genotype: Genotype) -> str | None:
+        """What the network is trained in: the recipe's precision, else 32 bits; None where its process ends in both."""
+        wanted = self._alternatives((self.recipe.precision,))
+        return next((precision for precision in wanted if self._lives(genotype, precision)), None)
+
+    def _alternatives(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*wanted, LAST_RESORT)))
+
+    def _lives(self, genotype: Genotype, precision: str) -> bool:
+        """Whether nothing is known to end the process that trains the network in this precision.
+
+        In 32 bits it is given a second chance, because there is no other way.
+        """
+        deaths = self.deaths.times(named(genotype), precision=precision)
+        if deaths > (precision == LAST_RESORT):
+            return False
+        if not self.cost.steps.deadly:
+            return True
+        return not self.cost.steps.chain(genotype, batch=self.recipe.batch, precision=precision).deadly
+
+    def _find(self, genotype: Genotype) -> tuple[Way, Estimate]:
+        """The way that is preferred of those that keep the limit; the one that takes least where none does."""
+        assert self.limit is not None
+        deaths = sum(self.deaths.times(named(genotype), precision=each) for each in self.precisions)
+        key = genotype, self.cost.memory_correction, deaths, len(self.cost.workspaces.died)
+        if key not in self._found:
+            tried: dict[Way, Estimate] = {}
+
+            def peak(way: Way) -> float:
+                tried[way] = self._memory(genotype, way)
+                return tried[way].high
+
+            usable = [each for each in self._alternatives(self.precisions) if self._lives(genotype, each)]
+            if not usable:
+                return replace(_whole(self.recipe), precision=LAST_RESORT), ENDLESS
+            try:
+                found = fit(peak, limit=self.limit, wanted=self.recipe.batch, precisions=usable)
+            except BudgetError:
+                least = min(tried, key=lambda way: tried[way].high)
+            else:
+                least = Way(
+                    batch=found.batch,
+                    accumulate=found.accumulate,
+                    precision=found.precision,
+                    checkpointing=found.checkpointing,
+                )
+            self._found[key] = least, tried[least]
+        return self._found[key]
+
+    def _memory(self, genotype: Genotype, way: Way) -> Estimate:
+        """Peak bytes of a step; on the CPU the whole batch is there while a piece of it goes through the network.
+
+        The correction was learned from whole batches, so that of another way the plain sum is in the interval too.
+        """
+        steps = self.cost.steps
+        chain = steps.chain(genotype, batch=way.batch, precision=way.precision)
+        if steps.device.kind == "cpu" and way.accumulate > 1:
+            whole = steps.chain(genotype, batch=self.recipe.batch, precision=way.precision)
+            chain = replace(chain, batch_bytes=whole.batch_bytes)
+        peak = find_peak(chain, checkpointing=way.checkpointing, accumulate=way.accumulate > 1)
+        before = Estimate.exact(peak.resident - chain.batch_bytes + self.changing, "bytes", "predicted")
+        step = self.cost.memory_correction.apply(peak.bytes, "bytes")
+        if way != _whole(self.recipe):
+            step = replace(step, low=min(step.low, peak.bytes), high=max(step.high, peak.bytes))
+        return max(step, before, key=lambda estimate: estimate.high)
+
+
+def _whole(recipe: Recipe) -> Way:
+    """The way of a recipe itself."""
+    return Way(
+        batch=recipe.batch,
+        accumulate=recipe.accumulate,
+        precision=recipe.precision,
+        checkpointing=recipe.checkpointing,
+    )

@@ -1,0 +1,225 @@
+"""One search being carried out: what all its phases share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from medsearch.core.children import ChildDied, Children
+from medsearch.core.deaths import Deaths
+from medsearch.core.errors import WriteError
+from medsearch.measure.budget import Budget
+from medsearch.measure.costs.model import Conditions, CostModel
+from medsearch.measure.device import Profile, deaths_file
+from medsearch.measure.memory.processor import in_a_line, operators_file
+from medsearch.pipeline.fitting import LAST_RESORT, Fitting, named
+from medsearch.pipeline.setup import Setting, open_profile, samples, with_precision
+from medsearch.report.live import LiveSearch
+from medsearch.run import Run, Settings
+from medsearch.search.initial_designs import middle
+from medsearch.spaces import Genotype
+
+
+@dataclass
+class Clock:
+    """Seconds spent on a run, over all the times it was started."""
+
+    budget: float | None
+    before: float
+    start: float
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return self.before + time.monotonic() - self.start
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until ``share`` of the budget is used up; endless without a budget."""
+        return math.inf if self.budget is None else share * self.budget - self.spent
+
+
+@dataclass
+class Job:
+    """One search being carried out; what may end the process it runs in is done by ``lab`` and ``trainers``."""
+
+    run: Run
+    settings: Settings
+    command: str
+    setting: Setting
+    cost: CostModel
+    fitting: Fitting
+    budget: Budget
+    view: LiveSearch
+    clock: Clock
+    workers: int
+    lab: Children
+    trainers: Children
+    deaths: Deaths
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Show that ``name`` begins, and keep the time it took."""
+        self.view.phase(name)
+        start = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            with suppress(WriteError):  # what ended the phase is what has to be said
+                self._note(name, start)
+            raise
+        self._note(name, start)
+
+    def _note(self, name: str, start: float) -> None:
+        seconds = self.run.state().get("phases", {})
+        key = name.split()[0]
+        seconds[key] = seconds.get(key, 0.0) + time.monotonic() - start
+        self.run.note(phases=seconds, seconds=self.clock.spent)
+
+    def died(self, genotype: Genotype, death: ChildDied, *, precision: str = "") -> str:
+        """Remember and show that a network ended the process that worked on it; returns what is said of it."""
+        said = str(self.deaths.record(death, named(genotype), precision=precision))
+        self.view.note(said)
+        return said
+
+    def keep_measurements(self) -> None:
+        """Save what was timed, and what operators take inside; the latter only where the cache can be written."""
+        self.keep_timings()
+        if self.cost.workspaces.device == "cpu":
+            with suppress(WriteError):
+                self.cost.workspaces.save(operators_file())
+
+    def keep_timings(self, *, every: float = 0.0) -> None:
+        """Save what was timed, unless that was done less than ``every`` seconds ago.
+
+        In the cache, or in the run where the cache cannot be written, which is said once.
+        """
+        profile = self.cost.profile
+        try:
+            profile.save(every=every)
+        except WriteError as problem:
+            if profile.path == self.run.profile:
+                raise
+            profile.move(self.run.profile)
+            self.view.note(f"{problem.where}: {problem.problem}  Timings are kept in {profile.path} instead.")
+            profile.save()
+
+
+def begin(
+    run: Run,
+    settings: Settings,
+    command: str,
+    setting: Setting,
+    view: LiveSearch,
+    clock: Clock,
+    lab: Children,
+    trainers: Children,
+) -> Job:
+    """What ``settings`` ask for, as far as it is known before anything is measured but the faster precision.
+
+    Args:
+        run, settings, command, setting: as for :func:`~medsearch.pipeline.search.search`.
+        view: shows how far it is.
+        clock: of the run.
+        lab: a process that holds the data, for whatever is measured or exported.
+        trainers: those that train.
+    """
+    profile = open_profile(settings)
+    if run.profile.exists():
+        profile.move(run.profile)
+    deaths = Deaths(in_a_line(profile.device["runtime"]), run=run.deaths, cache=deaths_file())
+    precision = run.state().get("precision", settings.precision)
+    if precision is None:
+        view.phase("choosing the precision of training")
+        precision = _faster_precision(setting, lab, deaths, view)
+        run.note(precision=precision)
+    setting = with_precision(setting, precision)
+    budget = _budget(settings)
+    inference = budget.inference is not None or settings.fit_batch
+    cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
+    if setting.recipe.precision != LAST_RESORT:
+        view.phase(f"looking at the operators of training in {setting.recipe.precision}")
+        if dead := _deadly(cost, samples(setting)):
+            view.note(dead)
+            setting = with_precision(setting, LAST_RESORT)
+            cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
+            run.note(precision=LAST_RESORT, precision_because=dead)
+    job = Job(
+        run=run,
+        settings=settings,
+        command=command,
+        setting=setting,
+        cost=cost,
+        fitting=Fitting(
+            cost=cost,
+            recipe=setting.recipe,
+            limit=budget.memory if settings.fit_batch else None,
+            changing=lab.call(setting.changing_memory) if settings.fit_batch else 0,
+            precisions=tuple(dict.fromkeys((setting.recipe.precision, settings.precision or "bf16"))),
+            deaths=deaths,
+        ),
+        budget=budget,
+        view=view,
+        clock=clock,
+        workers=trainers.count,
+        lab=lab,
+        trainers=trainers,
+        deaths=deaths,
+    )
+    cost.times.keep = job.keep_timings
+    return job
+
+
+def _deadly(cost: CostModel, networks: Sequence[Genotype]) -> str:
+    """What is wrong with the precision of training, if it ends the process of most of these networks."""
+    batch, precision = cost.conditions.batch, cost.conditions.precision
+    found = [cost.steps.chain(genotype, batch=batch, precision=precision).deadly for genotype in networks]
+    dead = [operators for operators in found if operators]
+    if 2 * len(dead) <= len(found):
+        return ""
+    kinds = sorted({operator.partition("(")[0] for operators in dead for operator in operators})
+    seen = f"{', '.join(kinds)} end the process that runs them, in {len(dead)} of {len(found)} networks"
+    return f"in {precision} {seen}; so this run trains in {LAST_RESORT}"
+
+
+def _faster_precision(setting: Setting, lab: Children, deaths: Deaths, view: LiveSearch) -> str:
+    """``"bf16"`` where a training step is faster with it here, and does not end its process; else ``"fp32"``."""
+    genotype, seconds = middle(setting.space), {}
+    for precision in ("fp32", "bf16"):
+        recipe = replace(setting.recipe, precision=precision)
+        try:
+            seconds[precision] = lab.call(setting.step_seconds, genotype, recipe, doing="timing a training step")
+        except ChildDied as death:
+            view.note(str(deaths.record(death, named(genotype), precision=precision)))
+    return min(seconds, key=seconds.__getitem__, default=LAST_RESORT)
+
+
+def _budget(settings: Settings) -> Budget:
+    return Budget(
+        memory=settings.memory_bytes,
+        latency=settings.latency_ms,
+        parameters=settings.parameters,
+        inference=settings.inference_bytes,
+        macs=settings.macs,
+        file=settings.file_bytes,
+    )
+
+
+def _cost_model(setting: Setting, profile: Profile, *, inference: bool, lab: Children, deaths: Deaths) -> CostModel:
+    recipe = setting.recipe
+    threads = profile.device["threads"]
+    conditions = Conditions(size=setting.data.size, batch=recipe.batch, precision=recipe.precision, threads=threads)
+    cost = CostModel(
+        setting.interface,
+        conditions,
+        profile,
+        loss=setting.task.loss,
+        inference=inference,
+        helper=lab,
+        deaths=deaths,
+    )
+    if cost.workspaces.device == "cpu":
+        cost.workspaces.load(operators_file())
+    return cost

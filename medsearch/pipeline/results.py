@@ -1,0 +1,175 @@
+"""Everything a search found, as plain data: what ``results.json`` holds and the reports read."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from medsearch import __version__
+from medsearch.blocks import MIXERS
+from medsearch.core.deaths import Death
+from medsearch.pipeline.deliver import Delivered
+from medsearch.pipeline.job import Job
+from medsearch.search import Trial, front
+
+MOST_DEATHS = 6
+"""Deaths that are told one by one."""
+
+
+def collect(
+    job: Job, trials: Sequence[Trial], delivered: Sequence[Delivered], refused: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    """The results of a job; every key is there, null where nothing is known."""
+    state = job.run.state()
+    on_front = {trial.number for trial in front(trials)}
+    phases = state.get("phases", {})
+    data = job.setting.data.fingerprint()
+    ordered = sorted(delivered, key=lambda network: job.setting.task.error(network.validation))
+    return {
+        "name": job.run.folder.name,
+        "command": job.command,
+        "version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": job.settings.seed,
+        "seconds": {
+            "profile": phases.get("measuring"),
+            "search": phases.get("searching"),
+            "training": phases.get("training"),
+            "delivery": phases.get("delivering"),
+            "total": job.clock.spent,
+        },
+        "data": {
+            **{key: data[key] for key in ("name", "task", "dims", "size", "channels", "classes", "sha256")},
+            "source": job.setting.data.source,
+            "counts": data["images"],
+            "note": "; ".join(job.setting.data.notes) or None,
+        },
+        "primary": job.setting.task.primary,
+        "space": {"name": job.setting.space.name, "architectures": job.setting.space.size()},
+        "families": {name: MIXERS[name].FAMILY for name in MIXERS},  # type: ignore[attr-defined]
+        "recipe": _recipe(job, state),
+        "budgets": _budgets(job),
+        "machine": {
+            **job.cost.profile.device,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnxruntime": job.cost.profile.device["runtime"],
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "workers": job.workers,
+        },
+        "trials": [trial_row(trial, on_front, int(state.get("epochs_search", 0))) for trial in trials],
+        "proposals": {**state.get("tally", {}), "trials_over_budget": _trials_over(job, trials)},
+        "prediction": state.get("accuracy", {}),
+        "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
+        "refused": list(refused),
+        "remarks": _remarks(state, job.deaths.of_run),
+        "commands": [
+            job.command,
+            f"medsearch report {job.run.folder}",
+            *(
+                f"medsearch compress {job.run.model_folder(network.genotype.id) / 'model.pt'}"
+                for network in ordered[:1]
+            ),
+        ],
+    }
+
+
+def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
+    """A trial as the reports take it."""
+    costs = trial.facts.get("costs", {})
+    return {
+        "number": trial.number,
+        "id": trial.genotype.id,
+        "mixers": list(trial.genotype.mixers),
+        "parameters": costs["parameters"]["value"],
+        "macs": costs["macs"]["value"],
+        "latency_ms": costs["latency"]["value"],
+        "memory_bytes": costs["memory"]["value"],
+        "error": trial.objectives[0] if trial.objectives else None,
+        "metrics": trial.metrics,
+        "epochs": len(trial.curve) or epochs,
+        "state": trial.state,
+        "front": trial.number in on_front,
+    }
+
+
+def _remarks(state: dict[str, Any], deaths: Sequence[Death]) -> list[str]:
+    """What a reader of the scores has to know."""
+    reads = int(state.get("test_reads", 0))
+    more = "the run went on after it had been read, so its scores may have had a say in that"
+    remarks = [f"the test split was read {reads} times: {more}"] if reads > 1 else []
+    remarks += [state["precision_because"]] if "precision_because" in state else []
+    remarks += [str(death) for death in deaths[:MOST_DEATHS]]
+    left = len(deaths) - MOST_DEATHS
+    return [*remarks, f"{left} more ends of child processes are in deaths.jsonl"] if left > 0 else remarks
+
+
+def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
+    recipe = asdict(job.setting.recipe)
+    augment = recipe.pop("augment")
+    del recipe["epochs"], recipe["seed"]
+    epochs = {
+        "epochs_search": state.get("epochs_search"),
+        "epochs_full": max((state.get("epochs") or {}).values(), default=None),
+    }
+    return {**epochs, **recipe, **{f"augment_{name}": value for name, value in augment.items()}}
+
+
+def _budgets(job: Job) -> list[dict[str, Any]]:
+    recipe, threads = job.setting.recipe, job.cost.conditions.threads
+    how = "in pieces, 16 bits or with blocks run again where needed" if job.settings.fit_batch else recipe.precision
+    conditions = {
+        "memory": f"one training step, batch {recipe.batch}, {how}",
+        "latency": f"{job.cost.profile.device['runtime']}, batch 1, {threads} thread{'s' * (threads > 1)}",
+        "inference": "one forward pass, batch 1, fp32",
+        "macs": "one image",
+        "file": "ONNX file",
+    }
+    units = {"latency": "ms", "parameters": "parameters", "macs": "MAC"}
+    return [
+        {"name": name, "limit": limit, "unit": units.get(name, "bytes"), "conditions": conditions.get(name, "")}
+        for name, limit in job.budget.limits().items()
+    ]
+
+
+def _trials_over(job: Job, trials: Sequence[Trial]) -> int:
+    """Trials whose predicted value, not only its upper bound, is over a limit."""
+    limits = job.budget.limits()
+    return sum(any(trial.facts["costs"][name]["value"] > limit for name, limit in limits.items()) for trial in trials)
+
+
+def _network(network: Delivered, *, best: bool) -> dict[str, Any]:
+    def pair(name: str) -> dict[str, float]:
+        predicted, measured = getattr(network.predicted, name), getattr(network.measured, name)
+        return {
+            "predicted": predicted.value,
+            "low": predicted.low,
+            "high": predicted.high,
+            "measured": measured.value,
+        }
+
+    return {
+        "id": network.genotype.id,
+        "mixers": list(network.genotype.mixers),
+        "parameters": network.measured.parameters.value,
+        "macs": network.measured.macs.value,
+        "validation": network.validation,
+        "test": network.test,
+        "best": best,
+        "latency_ms": pair("latency"),
+        "memory_bytes": pair("memory"),
+        "inference_bytes": pair("inference"),
+        "file_bytes": pair("file"),
+        "training": dict(network.training),
+        "onnx_bytes": network.onnx_bytes,
+        "within_budget": network.within_budget,
+        "epochs": network.epochs,
+        "seconds": network.seconds,
+        "folder": f"models/{network.genotype.id}",
+        "notes": list(network.notes),
+    }

@@ -1,0 +1,253 @@
+"""``medsearch search``: from data, space and budgets to trained, measured, exported networks and a report.
+
+The time given is shared out: measuring the machine, the search, the full training of the finalists, and the checks of
+what is delivered.  Trials and trainings run in single-threaded workers.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from medsearch.core.children import ChildDied
+from medsearch.core.errors import BudgetError, RefusedError, RunError, SpaceError
+from medsearch.measure.budget import Costs, show
+from medsearch.measure.costs.calibration import Accuracy
+from medsearch.measure.estimate import Estimate
+from medsearch.pipeline.calibration import calibrate_job, take_over
+from medsearch.pipeline.finalists import compress_best, deliver_all, finalists
+from medsearch.pipeline.fitting import ENDLESS
+from medsearch.pipeline.job import Clock, Job, begin
+from medsearch.pipeline.measurement import latency_estimate
+from medsearch.pipeline.results import collect, trial_row
+from medsearch.pipeline.setup import Setting, samples
+from medsearch.pipeline.trainings import instead, step_seconds, training
+from medsearch.report.live import LiveSearch
+from medsearch.report.page import write_report
+from medsearch.run import Run, Settings
+from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Trial, front
+from medsearch.spaces import Genotype
+from medsearch.train import Recipe
+from medsearch.train.workers import default_workers, pool
+
+DEFAULT_SECONDS = 15 * 60.0
+SEARCH_SHARE = 0.32
+LATEST_SEARCH = 0.6  # of all the time: when a search ends with fewer trials than finalists are wanted
+EVALUATION = 1.25  # an epoch with its evaluation, in epochs of training alone
+TRIALS_WANTED = 14
+MOST_FAILURES = 8  # trials that may fail before one ends well
+
+
+def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict[str, Any]:
+    """Carry out a search in ``run``, from wherever it stands, and return its results (see ``results.json``).
+
+    Args:
+        run: where everything is kept.
+        settings: what was asked.
+        command: that began the run.
+        setting: what :func:`prepare` made of the settings.
+
+    Raises:
+        BudgetError: if nothing fits; before anything is trained, and a new run is removed.
+        RunError: if no trial ended well.
+        RefusedError: if no trained network kept the budgets when it was measured.
+        WriteError: if a file of the run cannot be written; what was finished is kept, and the run can be resumed.
+    """
+    if settings.seconds is None and settings.trials is None:
+        settings = replace(settings, seconds=DEFAULT_SECONDS)
+    clock = Clock(settings.seconds, run.seconds, time.monotonic())
+    title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
+    workers = settings.workers or default_workers()
+    with (
+        LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=run.resume_command) as view,
+        pool(setting.data, workers=1) as lab,
+        pool(setting.data, workers=workers) as trainers,
+    ):
+        _show_earlier(run, setting, view)
+        try:
+            job = begin(run, settings, command, setting, view, clock, lab, trainers)
+            _measure_machine(job)
+        except (BudgetError, SpaceError):
+            run.discard()
+            raise
+        trials = _search(job)
+        if not any(trial.state == "complete" for trial in trials):
+            raise _nothing(job, trials)
+        delivered, refused = deliver_all(job, finalists(job, trials))
+        results = collect(job, trials, delivered, refused)
+        if settings.compress:
+            compress_best(job, results)
+        write_report(results, run.folder)
+        run.finish(results)
+    if not any(network.within_budget for network in delivered):
+        reasons = "; ".join(f"{entry['id']} {entry['reason']}" for entry in refused)
+        raise RefusedError(str(run.folder), f"no trained network kept the budgets: {reasons}.")
+    return results
+
+
+def _measure_machine(job: Job) -> None:
+    """Correct the cost model by whole networks, and make sure that something fits."""
+    known = job.run.state().get("calibration")
+    if known:
+        take_over(job, known)
+    else:
+        with job.phase("measuring what networks cost on this machine"):
+            for name, found in calibrate_job(job).items():
+                job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
+    try:
+        tried = (*samples(job.setting), job.setting.space.first())
+        if all(job.fitting(genotype).impossible for genotype in tried):
+            last = f"; the last one: {job.deaths.of_run[-1]}" if job.deaths.of_run else ""
+            problem = f"none of {len(tried)} networks of '{job.setting.space.name}' can be trained and run here{last}."
+            raise RunError(
+                str(job.run.folder), problem, "medsearch doctor --operators says what this machine cannot do."
+            )
+        if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
+            job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
+    finally:
+        job.keep_measurements()
+
+
+def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
+    """The costs of the network of the space where ``goal`` is smallest."""
+    return job.fitting(job.setting.space.minimise(lambda genotype: goal(job.fitting(genotype))))
+
+
+def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
+    """The costs of ``genotype``, those called ``names`` measured; endless where its process ended twice."""
+    limits = job.budget.limits()
+    for _ in range(2):
+        recipe = job.fitting.recipe_of(genotype)
+        try:
+            found = _measured(job, genotype, recipe, names)
+            break
+        except ChildDied as death:
+            job.died(genotype, death, precision=recipe.precision)
+    else:
+        return replace(job.fitting(genotype), memory=ENDLESS)
+    said = ", ".join(f"{name} {show(name, one.high)} of {show(name, limits[name])}" for name, one in found.items())
+    job.view.note(f"{genotype.id} measured before its trial: {said}")
+    return replace(job.fitting(genotype), **found)
+
+
+def _measured(job: Job, genotype: Genotype, recipe: Recipe, names: Sequence[str]) -> dict[str, Estimate]:
+    setting = job.setting
+    onnx = job.lab.call(setting.exported, genotype) if {"latency", "file"} & set(names) else b""
+    found: dict[str, Estimate] = job.lab.call(setting.costs, genotype, recipe, onnx, tuple(names), doing="measuring")
+    if "latency" in names:
+        found["latency"] = latency_estimate(job.cost.times.latency(onnx))
+    return found
+
+
+def _percent(found: Accuracy) -> str:
+    return f"{found.median_error_percent:.1f} % (median), {found.largest_error_percent:.1f} % (largest)"
+
+
+def _search(job: Job) -> list[Trial]:
+    """Trials until the search's share of the time, or the number asked for, is used up."""
+    store = Store(job.run.storage, job.setting.space)
+    trials = store.trials()
+    if _enough(job, [trial for trial in trials if trial.state != "running"]):
+        return trials
+    with job.phase("searching"):
+        epochs = _epochs_search(job)
+        search = Search(
+            space=job.setting.space,
+            strategy=STRATEGIES.find(job.settings.strategy, where="--strategy")(),
+            cost=job.fitting,
+            budget=job.budget,
+            evaluator=lambda genotype: training(job, genotype, epochs),
+            facts=job.fitting.facts,
+            settle=lambda genotype, names: _settle(job, genotype, names),
+            failed=lambda genotype, problem, before: instead(job, genotype, problem, before),
+            executor=job.trainers,
+            store=store,
+            workers=job.workers,
+            seed=job.settings.seed,
+            tally=Tally(**job.run.state().get("tally", {})),
+        )
+        for trial in search.run(until=lambda history: _enough(job, history)):
+            leading = front(store.trials())
+            best = {one.number for one in leading}
+            job.view.trial(trial_row(trial, best, epochs))
+            job.view.front([trial_row(one, best, epochs) for one in leading])
+            job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent, trials=len(store.trials()))
+    job.keep_measurements()
+    return store.trials()
+
+
+def _show_earlier(run: Run, setting: Setting, view: LiveSearch) -> None:
+    """Begin the view with the trials that earlier starts have ended.
+
+    Raises:
+        RunError: where the run knows of more than there are.
+    """
+    known = run.known_trials()
+    trials = Store(run.storage, setting.space).trials() if run.has_trials else []
+    if len(trials) < known:
+        problem = f"holds {len(trials)} trials, and the run has had {known}."
+        raise RunError(str(run.folder / "study.db"), problem, "Restore it from a copy, or begin another run.")
+    if not trials:
+        return
+    ended = [one for one in trials if one.state != "running" and one.facts.get("reason") != INTERRUPTED]
+    leading, epochs = front(ended), int(run.state().get("epochs_search") or 0)
+    best = {one.number for one in leading}
+    view.begin_with(
+        [trial_row(one, best, epochs) for one in ended], front=[trial_row(one, best, epochs) for one in leading]
+    )
+
+
+def _enough(job: Job, trials: Sequence[Trial]) -> bool:
+    """Whether no further trial shall begin: those that run are taken to end well until they have not."""
+    good = [trial for trial in trials if trial.state != "failed"]
+    if job.settings.trials is not None and len(good) >= job.settings.trials:
+        return True
+    if not good and len(_failures(trials)) >= MOST_FAILURES:
+        return True
+    return _search_left(job) <= 0 and (len(good) >= job.settings.finalists or job.clock.left(LATEST_SEARCH) <= 0)
+
+
+def _search_left(job: Job) -> float:
+    """Seconds until the search has had its share of the time that was left when it first began."""
+    if job.clock.budget is None:
+        return math.inf
+    end = job.run.state().get("search_end")
+    if end is None:
+        end = job.clock.spent + SEARCH_SHARE * job.clock.left()
+        job.run.note(search_end=end)
+    return float(end) - job.clock.spent
+
+
+def _failures(trials: Sequence[Trial]) -> list[str]:
+    """Why trials failed, those aside that were killed."""
+    return [reason for trial in trials if (reason := trial.facts.get("reason", INTERRUPTED)) != INTERRUPTED]
+
+
+def _nothing(job: Job, trials: Sequence[Trial]) -> RunError:
+    """What to say where there is nothing to train fully."""
+    if reasons := _failures(trials):
+        return RunError(str(job.run.folder), f"no trial ended well; {len(reasons)} failed, the last one: {reasons[-1]}")
+    return RunError(
+        str(job.run.folder), "the time ended before any trial did.", f"Give it more: {job.run.longer_command}"
+    )
+
+
+def _epochs_search(job: Job) -> int:
+    """As many epochs a trial as let about ``TRIALS_WANTED`` trials end in the search's time."""
+    state = job.run.state()
+    if job.settings.epochs_search is not None:
+        return job.settings.epochs_search
+    if "epochs_search" in state:
+        return int(state["epochs_search"])
+    setting = job.setting
+    steps = [step_seconds(job, genotype) for genotype in samples(job.setting)[:3]]
+    epoch = statistics.median(steps) * math.ceil(len(setting.data.train) / setting.recipe.batch) * EVALUATION
+    left = _search_left(job)
+    seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED
+    epochs = max(2, min(30, round(seconds / epoch)))
+    job.run.note(epochs_search=epochs)
+    return epochs

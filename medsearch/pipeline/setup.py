@@ -1,0 +1,187 @@
+"""What a search works on: data, task, space, interface, and the recipe of its trainings."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medsearch.backbones import Interface, Network, check
+from medsearch.core.children import HERE, Helper
+from medsearch.core.config import read_yaml
+from medsearch.core.errors import UsageError, WriteError
+from medsearch.core.library import find
+from medsearch.data import Dataset, load
+from medsearch.export.onnx import to_onnx, to_onnx_fast
+from medsearch.measure.costs.calibration import Measured
+from medsearch.measure.device import Profile
+from medsearch.measure.estimate import Estimate
+from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
+from medsearch.run import Settings
+from medsearch.search import STRATEGIES
+from medsearch.search.initial_designs import middle
+from medsearch.spaces import Genotype, Space, read_space
+from medsearch.train import Recipe, Task, fresh, make_task
+from medsearch.train.step_cost import step_memory, step_seconds
+from medsearch.train.workers import held
+
+DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
+BATCH = {2: 64, 3: 32}
+SMALLEST_BATCH = 8
+STEPS = 24
+CALIBRATION_NETWORKS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that is fixed before the first proposal.
+
+    It travels without its data, to a process that was given the data when it began.
+    """
+
+    data: Dataset
+    task: Task
+    interface: Interface
+    space: Space
+    recipe: Recipe
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "data": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**state, "data": held()})
+
+    def network(self, genotype: Genotype) -> Network:
+        """The network of ``genotype`` as its training begins with it."""
+        return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
+
+    def file(self, genotype: Genotype) -> bytes:
+        """The ONNX file of an untrained network, as it is timed."""
+        image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
+        return to_onnx_fast(self.network(genotype), (image_BCS,))
+
+    def exported(self, genotype: Genotype) -> bytes:
+        """The ONNX file of an untrained network, as it would be delivered."""
+        return to_onnx(self.network(genotype).cpu().eval(), self.data.size, self.data.channels)
+
+    def step_memory(self, genotype: Genotype) -> int:
+        """Peak bytes of a training step of an untrained network."""
+        return step_memory(self.network(genotype), self.data, self.task, self.recipe)
+
+    def step_seconds(self, genotype: Genotype, recipe: Recipe) -> float:
+        """Seconds of a training step of an untrained network."""
+        return step_seconds(self.network(genotype), self.data, self.task, recipe, steps=2)
+
+    def inference_memory(self, genotype: Genotype) -> int:
+        """Peak bytes of a forward pass of one image through an untrained network."""
+        return inference_memory(self.network(genotype), self.data)
+
+    def changing_memory(self) -> int:
+        """Peak bytes of the random changes of a batch."""
+        return changing_memory(self.data, self.recipe)
+
+    def costs(self, genotype: Genotype, recipe: Recipe, onnx: bytes, names: tuple[str, ...]) -> dict[str, Estimate]:
+        """The costs called ``names`` of an untrained network, its latency aside, measured."""
+        return measure(self.network(genotype), self.data, self.task, recipe, onnx=onnx, names=names)
+
+    def measured(
+        self,
+        genotypes: Sequence[Genotype],
+        milliseconds: Callable[[Sequence[bytes]], Sequence[float]],
+        *,
+        helper: Helper = HERE,
+    ) -> list[Measured]:
+        """What whole networks take on this machine: a training step, and their ONNX files timed by ``milliseconds``.
+
+        Endless where a process of ``helper`` died of it.
+        """
+        files = helper.each(self.file, genotypes, doing="exporting a network")
+        latencies = milliseconds([b"" if isinstance(file, Exception) else file for file in files])
+        peaks = helper.each(self.step_memory, genotypes, doing="measuring a training step")
+        return [
+            Measured(memory=math.inf if isinstance(peak, Exception) else peak, latency=spent)
+            for peak, spent in zip(peaks, latencies, strict=True)
+        ]
+
+
+def space_name(settings: Settings, data: Dataset) -> str:
+    """The space that was asked for, or that of the data's dimensions."""
+    return settings.space or DEFAULT_SPACE[data.dims]
+
+
+def read_named_space(name: str, *, task: str) -> Space:
+    """The space called ``name``, or in the file ``name``, with the head of ``task``."""
+    path = find("spaces", name)
+    return read_space(read_yaml(path), str(path) if name.endswith((".yaml", ".yml")) else name, task=task)
+
+
+def interface_of(data: Dataset) -> Interface:
+    """What networks for ``data`` take and give."""
+    return Interface(task=data.task, channels=data.channels, outputs=len(data.classes) or data.channels)
+
+
+def prepare(settings: Settings) -> Setting:
+    """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
+    STRATEGIES.find(settings.strategy, where="--strategy")
+    if settings.fit_batch and settings.memory_bytes is None:
+        raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
+    data = load(settings.data, task=settings.task)
+    interface = interface_of(data)
+    space = read_named_space(space_name(settings, data), task=data.task)
+    if space.dims != data.dims:
+        raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
+    check(space, interface)
+    open_profile(settings)
+    task = make_task(data.task, outputs=interface.outputs, dims=data.dims)
+    batch = settings.batch or default_batch(data)
+    lr = Recipe.lr * math.sqrt(batch / BATCH[2])
+    recipe = Recipe(epochs=1, batch=batch, lr=lr, precision=settings.precision or "fp32", seed=settings.seed)
+    torch.set_num_threads(1)
+    return Setting(data=data, task=task, interface=interface, space=space, recipe=recipe)
+
+
+def samples(setting: Setting) -> list[Genotype]:
+    """Random networks to calibrate by, the middle one first."""
+    rng = random.Random(setting.recipe.seed)
+    drawn = [middle(setting.space)]
+    drawn += [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
+    return list(dict.fromkeys(drawn))
+
+
+def default_batch(data: Dataset) -> int:
+    """A power of two that leaves at least some ``STEPS`` steps in an epoch, so that small sets are learned from too."""
+    most = min(BATCH[data.dims], max(SMALLEST_BATCH, len(data.train) // STEPS))
+    return min(1 << (most.bit_length() - 1), len(data.train))
+
+
+def open_profile(settings: Settings) -> Profile:
+    """The profile that latencies are predicted by.
+
+    Raises:
+        UsageError: if there is no file that was asked for.
+        RunError: if it is damaged, or of another device, runtime or number of threads.
+    """
+    if settings.profile is not None and not Path(settings.profile).is_file():
+        remedy = f"Make one here: medsearch doctor --profile -o {settings.profile}"
+        raise UsageError("--profile", f"there is no file '{settings.profile}'.", remedy)
+    file = Path(settings.profile) if settings.profile else None
+    return Profile(threads=settings.latency_threads, runtime=settings.runtime, file=file)
+
+
+def save_in_cache(profile: Profile) -> str:
+    """Save what was timed; nothing depends on it, so where the cache cannot be written, that is only to be said."""
+    try:
+        profile.save()
+    except WriteError as problem:
+        return f"{problem.where}: {problem.problem}  What was timed will be timed again."
+    return ""
+
+
+def with_precision(setting: Setting, precision: str) -> Setting:
+    """The same setting, trained in ``precision``."""
+    return replace(setting, recipe=replace(setting.recipe, precision=precision))

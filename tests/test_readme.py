@@ -11,7 +11,7 @@ import pytest
 from medsearch.cli import _parser
 from medsearch.core.library import find, names
 from medsearch.core.units import parse_bytes
-from medsearch.data import embedded
+from medsearch.data.readers import embedded
 from medsearch.pipeline.options import settings_of
 from medsearch.pipeline.setup import read_named_space
 

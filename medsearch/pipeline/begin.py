@@ -9,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medsearch.core.config import read_yaml
 from medsearch.core.errors import DataError, SpaceError
 from medsearch.core.files import read_text, remove_temporaries
 from medsearch.core.library import find
 from medsearch.core.lock import hold
 from medsearch.pipeline.options import run_folder, settings_of, with_more
-from medsearch.pipeline.setup import Setting, prepare, space_name
+from medsearch.pipeline.setup import Setting, prepare, read_named_space, space_name
 from medsearch.run import Inputs, Run, Settings
-from medsearch.spaces import read_space
 
 COMPARED = {
     "task": "the task",
@@ -90,7 +88,7 @@ def _prepared(run: Run, settings: Settings) -> Setting:
         remedy = f"Give the data it was begun with ({run.resume_command} --data PLACE), or begin a new run."
         raise DataError(setting.data.source, f"is not what this run was begun with: {_first(differences)}.", remedy)
     if setting.space.fingerprint() != run.inputs.space:
-        before = read_space(read_yaml(run.space), str(run.space), task=setting.data.task)
+        before = read_named_space(str(run.space), task=setting.data.task)
         said = _first(setting.space.differences(before)) or f"{run.space} was changed as well"
         raise SpaceError(setting.space.source, f"is not what this run was begun with: {said}.", f"As it was: {was}")
     return setting

@@ -17,8 +17,8 @@ from medsearch.measure.estimate import Estimate
 from medsearch.measure.latency.timing import Latency
 from medsearch.measure.memory.peak import measured_peak
 from medsearch.measure.memory.workspace import allocated_peak
-from medsearch.train import Recipe, Task
-from medsearch.train.loop import as_target
+from medsearch.tasks import Task
+from medsearch.train import Recipe
 from medsearch.train.step_cost import step_memory
 
 DRAWS = 5
@@ -78,7 +78,7 @@ def changing_memory(data: Dataset, recipe: Recipe) -> int:
     rng = torch.Generator().manual_seed(0)
 
     def change() -> None:
-        recipe.augment(torch.from_numpy(images).float(), as_target(targets, images), rng)
+        recipe.augment(torch.from_numpy(images).float(), data.target.tensor(targets), rng)
 
     return max(allocated_peak(change, torch.device("cpu")) for _ in range(DRAWS))
 

@@ -26,7 +26,8 @@ from medsearch.run import Settings
 from medsearch.search import STRATEGIES
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype, Space, read_space
-from medsearch.train import Recipe, Task, fresh, make_task
+from medsearch.tasks import Task, make_task, task_type
+from medsearch.train import Recipe, fresh
 from medsearch.train.step_cost import step_memory, step_seconds
 from medsearch.train.workers import held
 
@@ -116,13 +117,13 @@ def space_name(settings: Settings, data: Dataset) -> str:
 
 def read_named_space(name: str, *, task: str) -> Space:
     """The space called ``name``, or in the file ``name``, with the head of ``task``."""
-    path = find("spaces", name)
-    return read_space(read_yaml(path), str(path) if name.endswith((".yaml", ".yml")) else name, task=task)
+    path, like = find("spaces", name), task_type(task).HEAD_LIKE
+    return read_space(read_yaml(path), str(path) if name.endswith((".yaml", ".yml")) else name, task=task, like=like)
 
 
 def interface_of(data: Dataset) -> Interface:
     """What networks for ``data`` take and give."""
-    return Interface(task=data.task, channels=data.channels, outputs=len(data.classes) or data.channels)
+    return Interface(task=data.task, channels=data.channels, outputs=data.outputs)
 
 
 def prepare(settings: Settings) -> Setting:

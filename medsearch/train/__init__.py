@@ -2,18 +2,15 @@
 
 from medsearch.train.evaluator import Trained, Training, fresh
 from medsearch.train.loop import Epoch, Recipe, TrainingError, evaluate, predict, train
-from medsearch.train.task import Task, make_task
 
 __all__ = [
     "Epoch",
     "Recipe",
-    "Task",
     "Trained",
     "Training",
     "TrainingError",
     "evaluate",
     "fresh",
-    "make_task",
     "predict",
     "train",
 ]

@@ -11,8 +11,8 @@ from torch import nn
 from medsearch.backbones import Interface, Network, build
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
+from medsearch.tasks import Task
 from medsearch.train.loop import Epoch, Recipe, train
-from medsearch.train.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from medsearch.data import Dataset
 from medsearch.measure.memory.peak import measured_peak, traced_peak
 from medsearch.measure.memory.trace import fake
 from medsearch.measure.memory.workspace import Workspaces
+from medsearch.tasks import Task
 from medsearch.train.loop import Recipe, Stepper
-from medsearch.train.task import Task
 
 
 def _batch(data: Dataset, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:

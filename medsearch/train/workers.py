@@ -15,9 +15,9 @@ from medsearch.backbones import Interface
 from medsearch.core.children import Children, available_memory
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
+from medsearch.tasks import make_task
 from medsearch.train.evaluator import Trained, Training
 from medsearch.train.loop import Recipe
-from medsearch.train.task import make_task
 
 _data: Dataset | None = None
 

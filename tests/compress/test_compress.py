@@ -16,10 +16,10 @@ from medsearch.compress.score import score
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.data import Dataset, Split
 from medsearch.spaces import Block, Genotype, Part, Stage
+from medsearch.tasks import make_task
+from medsearch.tasks.kinds.classification import Classification
 from medsearch.train.augment import Augment
 from medsearch.train.loop import Recipe, predict, train
-from medsearch.train.task import make_task
-from medsearch.train.tasks.classification import Classification
 
 INTERFACE = Interface(task="classification", channels=1, outputs=3)
 RECIPE = Recipe(epochs=2, lr=2e-3, batch=16, augment=Augment(flip=False, turn=False))

@@ -17,7 +17,7 @@ from medsearch.data import Split
 from medsearch.spaces import Genotype
 from medsearch.train import Epoch, Training, TrainingError, evaluate, fresh, train
 from medsearch.train.augment import Augment
-from medsearch.train.loop import Stepper, as_target, one_cycle, predict
+from medsearch.train.loop import Stepper, one_cycle, predict
 
 Make = Callable[..., Any]
 
@@ -152,19 +152,6 @@ def test_filters_of_volumes_lie_channels_last(training: Make, genotype: Make) ->
     filters = [module.weight for module in model.modules() if isinstance(module, nn.Conv3d)]
     assert filters
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in filters)
-
-
-@pytest.mark.parametrize(
-    ("targets", "kind"),
-    [
-        (np.zeros(4, np.int64), torch.int64),
-        (np.zeros((4, 8, 8), np.uint8), torch.int64),
-        (np.zeros((4, 1, 8, 8), np.uint8), torch.float32),
-        (np.zeros((4, 1, 8, 8), np.float32), torch.float32),
-    ],
-)
-def test_targets_are_numbers_as_the_losses_want_them(targets: np.ndarray, kind: torch.dtype) -> None:
-    assert as_target(targets, np.zeros((4, 1, 8, 8), np.uint8)).dtype == kind
 
 
 def test_stops_where_the_error_is_above_its_bound(training: Make, genotype: Make) -> None:

@@ -24,7 +24,8 @@ from medsearch.measure.memory.step import CUDA, StepMemory
 from medsearch.measure.memory.trace import Footprint, StorageWatch, fake, footprint, run_part, scaled
 from medsearch.measure.memory.workspace import Workspaces, allocated_peak, run_operator
 from medsearch.spaces import Space, read_space
-from medsearch.train import Recipe, make_task
+from medsearch.tasks import make_task
+from medsearch.train import Recipe
 from medsearch.train.step_cost import learning_memory, step_memory, traced_memory
 
 SPACE = """\

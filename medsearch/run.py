@@ -48,6 +48,7 @@ class Settings:
         trials: number of trials; without ``seconds`` and ``trials`` a default time applies.
         finalists: networks trained fully.
         strategy: of the search.
+        evaluator: that trials are scored by; the finalists are trained fully in any case.
         seed: of everything random.
         batch: images per training step.
         epochs_search, epochs: of trials, and of the full training.
@@ -72,6 +73,7 @@ class Settings:
     trials: int | None = None
     finalists: int = 3
     strategy: str = "tpe"
+    evaluator: str = "training"
     seed: int = 0
     batch: int | None = None
     epochs_search: int | None = None

@@ -25,7 +25,7 @@ from medsearch.pipeline.job import Clock, Job, begin
 from medsearch.pipeline.measurement import latency_estimate
 from medsearch.pipeline.results import collect, trial_row
 from medsearch.pipeline.setup import Setting, samples
-from medsearch.pipeline.trainings import instead, step_seconds, training
+from medsearch.pipeline.trainings import evaluation, instead, step_seconds
 from medsearch.report.live import LiveSearch
 from medsearch.report.page import write_report
 from medsearch.run import Run, Settings
@@ -160,7 +160,7 @@ def _search(job: Job) -> list[Trial]:
             strategy=STRATEGIES.find(job.settings.strategy, where="--strategy")(),
             cost=job.fitting,
             budget=job.budget,
-            evaluator=lambda genotype: training(job, genotype, epochs),
+            evaluator=lambda genotype: evaluation(job, genotype, epochs),
             facts=job.fitting.facts,
             settle=lambda genotype, names: _settle(job, genotype, names),
             failed=lambda genotype, problem, before: instead(job, genotype, problem, before),

@@ -27,7 +27,7 @@ from medsearch.search import STRATEGIES
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.tasks import Task, make_task, task_type
-from medsearch.train import Recipe, fresh
+from medsearch.train import EVALUATORS, Recipe, fresh
 from medsearch.train.step_cost import step_memory, step_seconds
 from medsearch.train.workers import held
 
@@ -129,6 +129,7 @@ def interface_of(data: Dataset) -> Interface:
 def prepare(settings: Settings) -> Setting:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
     STRATEGIES.find(settings.strategy, where="--strategy")
+    EVALUATORS.find(settings.evaluator, where="--evaluator")
     if settings.fit_batch and settings.memory_bytes is None:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(settings.data, task=settings.task)

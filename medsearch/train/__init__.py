@@ -1,10 +1,14 @@
 """Model and data to trained model and scores."""
 
-from medsearch.train.evaluator import Trained, Training, fresh
+from medsearch.train.evaluator import EVALUATORS, Evaluation, Evaluator, Trained, fresh
+from medsearch.train.evaluators.training import Training
 from medsearch.train.loop import Epoch, Recipe, TrainingError, evaluate, predict, train
 
 __all__ = [
+    "EVALUATORS",
     "Epoch",
+    "Evaluation",
+    "Evaluator",
     "Recipe",
     "Trained",
     "Training",

@@ -16,7 +16,7 @@ from medsearch.compress.score import score
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.data import Dataset, Split
 from medsearch.spaces import Block, Genotype, Part, Stage
-from medsearch.tasks import make_task
+from medsearch.tasks import Metric, make_task
 from medsearch.tasks.kinds.classification import Classification
 from medsearch.train.augment import Augment
 from medsearch.train.loop import Recipe, predict, train
@@ -60,6 +60,8 @@ def network(dim: int, hidden: int) -> tuple[Genotype, Network]:
 
 class Closeness(Classification):
     """Judged by how close outputs are to given ones: 1 is equal, 0 is as far off as zero."""
+
+    METRICS = {"closeness": Metric(label="closeness")}
 
     def __init__(self, wanted: Tensor) -> None:
         super().__init__(outputs=3, dims=2)

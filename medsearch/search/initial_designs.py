@@ -1,7 +1,7 @@
 """The first trials of a search: one plain network per mixer, and the thesis that MLPs belong early and attention late.
 
-A few trials decide how a short search goes.  Initial designs show every mixer family once, at middling width and depth, before
-the strategy starts to learn, so a short search can still say what each family is worth on this data.
+A few trials decide how a short search goes.  Initial designs show every mixer family once, at middling width and
+depth, before the strategy starts to learn, so a short search can still say what each family is worth on this data.
 """
 
 from __future__ import annotations

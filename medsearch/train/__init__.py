@@ -2,14 +2,14 @@
 
 from medsearch.train.evaluator import EVALUATORS, Evaluation, Evaluator, Trained, fresh
 from medsearch.train.evaluators.training import Training
-from medsearch.train.loop import Epoch, Recipe, TrainingError, evaluate, predict, train
+from medsearch.train.loop import Epoch, TrainingError, TrainingRecipe, evaluate, predict, train
 
 __all__ = [
     "EVALUATORS",
     "Epoch",
     "Evaluation",
     "Evaluator",
-    "Recipe",
+    "TrainingRecipe",
     "Trained",
     "Training",
     "TrainingError",

@@ -13,7 +13,7 @@ from medsearch.core.registry import Registry
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
 from medsearch.tasks import Task
-from medsearch.train.loop import Recipe
+from medsearch.train.loop import TrainingRecipe
 
 EVALUATORS = Registry("evaluator", "medsearch.train.evaluators")
 
@@ -67,7 +67,7 @@ class Evaluator(ABC):
     data: Dataset
     task: Task
     interface: Interface
-    recipe: Recipe
+    recipe: TrainingRecipe
     evaluate_every: int = 1
 
     @abstractmethod

@@ -17,7 +17,7 @@ from medsearch.data import Dataset
 from medsearch.spaces import Genotype
 from medsearch.tasks import make_task
 from medsearch.train.evaluator import EVALUATORS, Evaluation, Evaluator, Trained
-from medsearch.train.loop import Recipe
+from medsearch.train.loop import TrainingRecipe
 
 _data: Dataset | None = None
 
@@ -42,7 +42,7 @@ def held() -> Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """An evaluator whose data is already in the worker, so that only settings travel.
+    """An evaluator whose data is already in the worker, so that only its configuration travels.
 
     Args:
         evaluator: its name.
@@ -55,7 +55,7 @@ class Remote:
 
     evaluator: str = "training"
     interface: Interface
-    recipe: Recipe
+    recipe: TrainingRecipe
     evaluate_every: int = 1
     keep_model: bool = False
     limit_s: float | None = None

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "medsearch"
 
 # A room imports itself and what stands to its right, less what is forbidden below.
 ORDER = (
-    "cli studies pipeline run report compress search train measure export backbones data tasks blocks spaces core"
+    "cli testing studies pipeline run report compress search train measure export backbones data tasks blocks spaces core"
 ).split()
 FORBIDDEN = {
     "search": {"backbones", "blocks"},  # it is given an evaluator and never builds a model

@@ -173,15 +173,6 @@ def searched(folder: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.early
-def test_a_mixer(tmp_path: Path) -> None:
-    write(tmp_path, MIXER, mixer="mean_map")
-    results = searched(tmp_path, "--data", "labels.npz")
-    (network,) = results["delivered"]
-    assert set(network["mixers"]) == {"mean_map"}
-    assert "class MeanMap" in (tmp_path / "run" / network["folder"] / "backbone.py").read_text()
-
-
-@pytest.mark.early
 def test_a_task(tmp_path: Path) -> None:
     """From float targets to what is delivered, the report, and the checks of what was delivered."""
     write(tmp_path, REGRESSION)
@@ -202,18 +193,42 @@ def test_a_task(tmp_path: Path) -> None:
     assert "regression" in findings
 
 
-@pytest.mark.early
 def test_a_reader(tmp_path: Path) -> None:
     write(tmp_path, READER)
-    results = searched(tmp_path, "--data", "made:3")
-    assert results["data"]["source"] == "made:3"
-    assert results["delivered"]
+    assert "made: classification, 8x8" in medsearch(tmp_path, "data", "check", "made:3").stdout
 
 
 @pytest.mark.early
-def test_a_strategy(tmp_path: Path) -> None:
-    write(tmp_path, STRATEGY)
-    assert searched(tmp_path, "--data", "labels.npz", "--strategy", "by_id")["delivered"]
+def test_a_mixer_a_reader_and_a_strategy(tmp_path: Path) -> None:
+    """In one search, because each takes its time."""
+    write(tmp_path, MIXER + READER + STRATEGY, mixer="mean_map")
+    results = searched(tmp_path, "--data", "made:3", "--strategy", "by_id")
+    assert results["data"]["source"] == "made:3"
+    (network,) = results["delivered"]
+    assert set(network["mixers"]) == {"mean_map"}
+    assert "class MeanMap" in (tmp_path / "run" / network["folder"] / "backbone.py").read_text()
+
+
+CHECKS = """
+from medsearch.testing import check_evaluator, check_mixer, check_reader, check_strategy, check_task
+
+import mypkg.part
+
+check_mixer("mean_map")
+check_task("regression")
+check_reader("made", "made:3")
+check_strategy("by_id")
+check_evaluator("untrained")
+"""
+
+
+def test_they_all_keep_their_contracts(tmp_path: Path) -> None:
+    write(tmp_path, MIXER + REGRESSION + READER + STRATEGY + EVALUATOR)
+    path = os.pathsep.join([str(Path(__file__).parent.parent), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CHECKS], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
 
 
 SCORED = """

@@ -78,6 +78,7 @@ class Part:
         for parameter in module.parameters():
             parameter.data += 0.2 * torch.randn_like(parameter)
         for norm in (inner for inner in module.modules() if isinstance(inner, nn.BatchNorm2d | nn.BatchNorm3d)):
+            assert norm.running_mean is not None and norm.running_var is not None
             norm.running_mean.normal_(std=0.2)
             norm.running_var.uniform_(0.5, 1.5)
         return module.eval()
@@ -98,7 +99,7 @@ class Part:
         width = {"stem": CHANNELS_IN, "downsample": self.widths[1]}.get(self.kind, self.dim)
         return (torch.randn(batch, width, *size),)
 
-    def macs(self, module: nn.Module, size: tuple[int, ...]) -> int:
+    def macs(self, module: Any, size: tuple[int, ...]) -> int:
         """What the part says of itself."""
         return module.macs(self.sizes(size) if self.kind == "head" else size)
 

@@ -25,9 +25,8 @@ def check_strategy(strategy: str | type) -> None:
         drawn = [made(space, past, seed) for seed in SEEDS]
         wants(past == before, f"strategy {name}: changes the history it is given.")
         again = [cast(Strategy, kind())(space, list(past), seed) for seed in reversed(SEEDS)]
-        wants(
-            drawn == again[::-1], f"strategy {name}: space, history and seed decide alone; it proposes something else."
-        )
+        same = drawn == again[::-1]
+        wants(same, f"strategy {name}: asked again, proposes something else; space, history and seed alone decide.")
         wants(all(member(space, one) for one in drawn), f"strategy {name}: proposes what is not in the space.")
     fixed = read_space({**toy_data(), "stages": [{"dim": 8, "mixer": "dwconv", "channel": "mlp"}]}, "fixed")
     wants(made(fixed, [], 0) == fixed.first(), f"strategy {name}: a space without a choice has one network to propose.")

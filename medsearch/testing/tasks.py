@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ IMAGES, SIDE = 6, 16
 
 def check_task(task: str | type, *, outputs: int = 3) -> None:
     """Everything that is wanted of a task, in 2D and 3D, with networks of ``outputs`` outputs."""
-    name, kind = registered(TASKS, task)
-    wants(issubclass(kind, Task), f"task {name}: is a class derived from medsearch.tasks.Task.")
+    name, found = registered(TASKS, task)
+    wants(issubclass(found, Task), f"task {name}: is a class derived from medsearch.tasks.Task.")
+    kind = cast(type[Task], found)
     _check_description(name, kind)
     for dims in (2, 3):
         made = kind(outputs=outputs, dims=dims)
@@ -68,19 +69,14 @@ def _check_scores(name: str, task: Task, output: Tensor, target: Tensor) -> None
     output = output.detach()
     distance = float(task.match(output, output))
     wants(abs(distance) < 1e-5, f"task {name}: match is 0 for the same output, got {distance}.")
-    wants(
-        float(task.match(output + torch.randn_like(output), output)) > 0, f"task {name}: match is 0 for another output."
-    )
+    distance = float(task.match(output + torch.randn_like(output), output))
+    wants(distance > 0, f"task {name}: match is above 0 for another output, got {distance}.")
     metrics = task.metrics(output, target)
-    wants(
-        set(metrics) == set(task.METRICS),
-        f"task {name}: metrics are {sorted(metrics)}, METRICS {sorted(task.METRICS)}.",
-    )
+    found, described = sorted(metrics), sorted(task.METRICS)
+    wants(found == described, f"task {name}: metrics are {found}, METRICS describes {described}.")
     plain = all(type(value) is float and math.isfinite(value) for value in metrics.values())
     wants(plain, f"task {name}: every metric is a finite float, got {metrics}.")
     step = task.deciding.point if task.deciding.better == "higher" else -task.deciding.point
     better = {**metrics, task.primary: metrics[task.primary] + step}
     falls = task.error(better) < task.error(metrics)
-    wants(
-        falls, f"task {name}: error falls as '{task.primary}' gets better; it is {task.deciding.better} that is better."
-    )
+    wants(falls, f"task {name}: error falls as '{task.primary}' gets better, which is {task.deciding.better}.")

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "medsearch"
 
 # A room imports itself and what stands to its right, less what is forbidden below.
 ORDER = (
-    "cli testing studies pipeline run report compress search train measure export backbones data tasks blocks spaces core"
+    "cli testing studies pipeline run report compress search train measure export backbones data tasks blocks"
+    " spaces core"
 ).split()
 FORBIDDEN = {
     "search": {"backbones", "blocks"},  # it is given an evaluator and never builds a model
@@ -90,10 +91,17 @@ def test_a_file_says_what_it_is_for(file):
     assert not source or ast.get_docstring(ast.parse(source))
 
 
+def _names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w-]+", requirement)[0].replace("-", "_") for requirement in requirements}
+
+
 def test_the_table_of_libraries_is_what_the_package_declares():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.match(r"[\w-]+", requirement)[0].replace("-", "_") for requirement in project["dependencies"]}
-    assert {{"yaml": "pyyaml", "PIL": "pillow"}.get(library, library) for library in OWNERS} == declared
+    used = {{"yaml": "pyyaml", "PIL": "pillow"}.get(library, library) for library in OWNERS}
+    needed = _names(project["dependencies"])
+    extras = [_names(wanted) for extra, wanted in project["optional-dependencies"].items() if extra != "dev"]
+    assert needed <= used
+    assert used <= needed.union(*extras), "a library that not everybody needs is declared in an extra"
 
 
 def test_core_and_spaces_leave_torch_unloaded():

@@ -241,7 +241,7 @@ from medsearch.run import Inputs, Run, SearchConfig
 
 use(["mypkg.part"])
 config = SearchConfig(
-    data="labels.npz", space="my.yaml", evaluator="untrained", trials=2, epochs_search=1, epochs=1, finalists=1, workers=1
+    data="labels.npz", space="my.yaml", evaluator="untrained", trials=2, epochs_search=1, epochs=1, finalists=1
 )
 setup = prepare(config)
 inputs = Inputs(data=setup.data.fingerprint(), space=setup.space.fingerprint())

@@ -17,6 +17,7 @@ from medsearch.export.onnx import to_onnx_fast
 from medsearch.export.sources import gather, import_lines
 from medsearch.measure.costs.macs import count
 from medsearch.measure.latency.timing import session
+from medsearch.tasks import task_type
 from medsearch.testing.contract import registered, wants
 from medsearch.testing.parts import Part
 
@@ -66,7 +67,7 @@ def is_close(seen: Tensor, expected: Tensor, tolerance: float = 1e-5) -> bool:
 def shape_after(part: Part, module: nn.Module, size: tuple[int, ...], batch: int) -> tuple[int, ...]:
     """What a part has to make of a map of ``size``, or of the stages of an image of ``size``."""
     if part.kind == "head":
-        dense = "classification" not in part.target.TASKS  # type: ignore[attr-defined]
+        dense = any(task_type(task).DENSE for task in part.target.TASKS)  # type: ignore[attr-defined]
         return (batch, 3, *size) if dense else (batch, 3)
     return (batch, part.dim, *(size if part.kind in ("mixer", "channel") else module.scale(size)))  # type: ignore[operator]
 

@@ -56,7 +56,7 @@ def _costs(space: Space) -> list[dict[str, Any]]:
 
     from medsearch.backbones import plan
     from medsearch.backbones.blank import Blank
-    from medsearch.measure.costs.macs import count
+    from medsearch.measure.macs import count
     from medsearch.measure.memory.peak import training_peak
     from medsearch.measure.memory.step import StepMemory
     from medsearch.measure.memory.trace import run_part

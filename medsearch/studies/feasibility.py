@@ -23,8 +23,8 @@ from typing import Any
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
 from medsearch.measure.budget import Budget, Costs
-from medsearch.measure.costs.calibration import Measured
-from medsearch.measure.costs.model import CostModel
+from medsearch.measure.calibration import Measured
+from medsearch.measure.model import CostModel
 from medsearch.pipeline.setup import Setup
 from medsearch.search import STRATEGIES, Search, Trial, front
 from medsearch.search.store import Store
@@ -97,8 +97,8 @@ def feasibility(
     entropies = {name: _entropies(setup.space, group) for name, group in groups.items()}
     means = {name: statistics.mean(filter(math.isfinite, by_gene.values())) for name, by_gene in entropies.items()}
     found = {
-        "memory budget": format_bytes(budget.memory or 0),
-        "latency budget": f"{budget.latency:.3g} ms",
+        "memory budget": format_bytes(budget.get("memory", 0)),
+        "latency budget": f"{budget['latency']:.3g} ms",
         "of networks drawn at random fit": f"{100 * len(fitting) / len(drawn):.1f} %",
         "trials": len(rows),
         "over budget when measured": f"{len(over)} ({100 * len(over) / len(rows):.2f} %)",
@@ -182,7 +182,6 @@ def _rows(setup: Setup, cost: CostModel, budget: Budget, genotypes: Sequence[Gen
 
 
 def _row(predicted: Costs, real: Measured, budget: Budget) -> dict[str, Any]:
-    assert budget.memory is not None and budget.latency is not None
     return {
         "memory_predicted": predicted.memory.value,
         "memory_upper": predicted.memory.high,
@@ -190,5 +189,5 @@ def _row(predicted: Costs, real: Measured, budget: Budget) -> dict[str, Any]:
         "latency_predicted": predicted.latency.value,
         "latency_upper": predicted.latency.high,
         "latency_measured": real.latency,
-        "kept": str(real.memory <= budget.memory and real.latency <= budget.latency),
+        "kept": str(real.memory <= budget["memory"] and real.latency <= budget["latency"]),
     }

@@ -23,6 +23,7 @@ from medsearch.core.files import write_text
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import describe
 from medsearch.measure.latency.timing import clock, session
+from medsearch.measure.threads import torch_threads
 from medsearch.studies.microbenchmark import (
     Microbenchmark,
     Run,
@@ -132,16 +133,13 @@ def bench_blocks(
     for name in only:
         MIXERS.find(name, where="--only")
     rows = read_rows(out)
-    kept = torch.get_num_threads()
-    try:
+    with torch_threads(torch.get_num_threads()):
         for pair, shape, cases in _todo(plan, rows, only, threads):
             bench = _Bench(pair, shape)
             for case in cases:
                 rows.append({**{key: str(value) for key, value in asdict(case).items()}, **bench.row(case, seconds)})
                 write_text(out, _as_csv(rows))
                 say(_line(rows[-1]))
-    finally:
-        torch.set_num_threads(kept)
     write_text(out.with_suffix(".md"), summary(rows, plan, f"medsearch bench --blocks {recipe} -o {out}"))
     return totals(rows)
 

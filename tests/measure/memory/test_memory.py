@@ -16,13 +16,13 @@ from medsearch.blocks.nd import to_first, to_last
 from medsearch.core.children import ChildDied
 from medsearch.core.config import parse_yaml
 from medsearch.data import Dataset, Split
-from medsearch.measure.costs.model import Conditions, CostModel
 from medsearch.measure.device import Profile
 from medsearch.measure.memory.operators import Operator
 from medsearch.measure.memory.peak import Chain, find_peak, inference_peak, measured_peak, training_peak
 from medsearch.measure.memory.step import CUDA, StepMemory
 from medsearch.measure.memory.trace import Footprint, StorageWatch, fake, footprint, run_part, scaled
 from medsearch.measure.memory.workspace import Workspaces, allocated_peak, run_operator
+from medsearch.measure.model import Conditions, CostModel
 from medsearch.spaces import Space, read_space
 from medsearch.train import TrainingRecipe, make_task
 from medsearch.train.step_cost import learning_memory, step_memory, traced_memory

@@ -22,12 +22,12 @@ from medsearch.core.children import HERE, Helper
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import SpaceError
 from medsearch.measure.budget import Costs
-from medsearch.measure.costs.macs import count
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.latency.parts import PartBenchmark, PartTimes
 from medsearch.measure.latency.residual import ResidualModel
 from medsearch.measure.latency.table import LANES, PartKey, Shape
+from medsearch.measure.macs import count
 from medsearch.measure.memory.operators import isolated
 from medsearch.measure.memory.peak import inference_peak, training_peak
 from medsearch.measure.memory.step import Loss, StepMemory, this_device

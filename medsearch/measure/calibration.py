@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from medsearch.measure.costs.model import Correction, CostModel, Sums
 from medsearch.measure.latency.residual import ResidualModel, fit
+from medsearch.measure.model import Correction, CostModel, Sums
 from medsearch.spaces import Genotype
 
 

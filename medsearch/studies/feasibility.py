@@ -150,10 +150,11 @@ def _entropies(space: Space, genotypes: Sequence[Genotype]) -> dict[str, float]:
 
 def entropy(chosen: Sequence[Any], options: int) -> float:
     """Shannon entropy of what networks chose of so many options, as a share of the largest possible."""
+    from scipy import stats  # takes most of a second
+
     if not chosen or options < 2:
         return math.nan
-    shares = [count / len(chosen) for count in Counter(chosen).values()]
-    return sum(share * -math.log(share) for share in shares) / math.log(options)
+    return float(stats.entropy(list(Counter(chosen).values()), base=options))
 
 
 def _quartile(values: Iterable[float]) -> float:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from medsearch.search.distributions import place, sampled, suggest
 from medsearch.search.strategy import STRATEGIES, Trial
 from medsearch.spaces import Genotype, Space
 
@@ -27,12 +27,16 @@ def _ask(
     options = space.genes()
     known = [(trial.genes, trial.objectives) for trial in history if trial.objectives is not None]
     for index, (genes, objectives) in enumerate(known):
-        choices: dict[str, BaseDistribution] = {gene: CategoricalDistribution(tuple(options[gene])) for gene in genes}
         study.add_trial(
-            optuna.create_trial(values=list(objectives), params=genes, distributions=choices, system_attrs=note(index))
+            optuna.create_trial(
+                values=list(objectives),
+                params={gene: place(option, options[gene]) for gene, option in genes.items()},
+                distributions={gene: sampled(options[gene]) for gene in genes},
+                system_attrs=note(index),
+            )
         )
     asked = study.ask()
-    return space.express(lambda gene, labels: asked.suggest_categorical(gene, labels))
+    return space.express(lambda gene, labels: suggest(asked, gene, labels))
 
 
 @STRATEGIES.add("tpe")

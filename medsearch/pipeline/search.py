@@ -29,7 +29,7 @@ from medsearch.pipeline.trainings import instead, step_seconds, training
 from medsearch.report.live import LiveSearch
 from medsearch.report.page import write_report
 from medsearch.run import Run, Settings
-from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Trial, front
+from medsearch.search import INTERRUPTED, Search, Store, Tally, Trial, front, read_strategy
 from medsearch.spaces import Genotype
 from medsearch.train import Recipe
 from medsearch.train.workers import default_workers, pool
@@ -157,7 +157,7 @@ def _search(job: Job) -> list[Trial]:
         epochs = _epochs_search(job)
         search = Search(
             space=job.setting.space,
-            strategy=STRATEGIES.find(job.settings.strategy, where="--strategy")(),
+            strategy=read_strategy(job.settings.strategy, where="--strategy"),
             cost=job.fitting,
             budget=job.budget,
             evaluator=lambda genotype: training(job, genotype, epochs),

@@ -23,7 +23,7 @@ from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
 from medsearch.run import Settings
-from medsearch.search import STRATEGIES
+from medsearch.search import read_strategy
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.train import Recipe, Task, fresh, make_task
@@ -127,7 +127,7 @@ def interface_of(data: Dataset) -> Interface:
 
 def prepare(settings: Settings) -> Setting:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
-    STRATEGIES.find(settings.strategy, where="--strategy")
+    read_strategy(settings.strategy, where="--strategy")
     if settings.fit_batch and settings.memory_bytes is None:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(settings.data, task=settings.task)

@@ -26,7 +26,7 @@ from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.costs.calibration import Measured
 from medsearch.measure.costs.model import CostModel
 from medsearch.pipeline.setup import Setting
-from medsearch.search import STRATEGIES, Search, Trial, front
+from medsearch.search import Search, Trial, front, read_strategy
 from medsearch.search.store import Store
 from medsearch.spaces import Genotype, Space
 
@@ -128,7 +128,7 @@ def _search(
     with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
         search = Search(
             space=setting.space,
-            strategy=STRATEGIES.find(strategy, where="--strategy")(),
+            strategy=read_strategy(strategy, where="--strategy"),
             cost=cost,
             budget=budget,
             evaluate=evaluate,

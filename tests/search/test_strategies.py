@@ -10,7 +10,7 @@ import pytest
 
 from medsearch.core.errors import UsageError
 from medsearch.search import STRATEGIES, Trial, read_strategy
-from medsearch.search.initial_designs import anchors
+from medsearch.search.initial_designs import initial_designs
 from medsearch.search.strategies.evolution import Evolution
 from medsearch.search.strategies.optuna import NonDominatedSorting, TreeParzen
 from medsearch.search.strategies.random import RandomSearch
@@ -136,7 +136,7 @@ def test_tpe_tries_what_lies_between_numbers_that_did_well(a_space: Make, trial:
     """Widths 16 and 32 had half the error of 8 and 40; 24 was not tried."""
     space = a_space(stages=[{"dim": {"choice": [8, 16, 24, 32, 40]}, "mixer": "dwconv", "channel": "mlp"}])
     errors = {8: 0.6, 16: 0.3, 32: 0.3, 40: 0.6}
-    tried = [(dim, space.reach("stages.0.dim", dim)) for dim in errors]
+    tried = [(dim, space.with_option("stages.0.dim", dim)) for dim in errors]
     history = [
         trial(genotype, space=space, number=number, objectives=(errors[dim] + 1e-3 * number, 1.0, 1.0))
         for number, (dim, genotype) in enumerate(tried * 5)
@@ -147,7 +147,7 @@ def test_tpe_tries_what_lies_between_numbers_that_did_well(a_space: Make, trial:
 
 def test_anchors_are_distinct_members_one_for_every_mixer(space: Space) -> None:
     """Three mixers alone, and MLP before attention; two stages leave no place for a convolution between them."""
-    found = list(anchors(space))
+    found = list(initial_designs(space))
     assert len(set(found)) == len(found) == 4
     assert [space.decode(space.encode(genotype)) for genotype in found] == found
     assert [genotype.mixers for genotype in found] == [
@@ -162,8 +162,8 @@ def test_anchors_are_distinct_members_one_for_every_mixer(space: Space) -> None:
 def test_a_space_of_one_mixer_has_one_anchor_and_a_fixed_one_none(a_space: Make) -> None:
     stage = {"dim": {"choice": [8, 16, 32]}, "channel": "mlp"}
     only = a_space(stages=[{**stage, "mixer": {"choice": ["dwconv"]}}])
-    assert [genotype.mixers for genotype in anchors(only)] == [("dwconv",)]
-    assert list(anchors(a_space(stages=[{**stage, "mixer": "dwconv"}]))) == []
+    assert [genotype.mixers for genotype in initial_designs(only)] == [("dwconv",)]
+    assert list(initial_designs(a_space(stages=[{**stage, "mixer": "dwconv"}]))) == []
 
 
 def test_stages_that_lack_a_mixer_keep_their_middle_one(a_space: Make) -> None:
@@ -171,7 +171,7 @@ def test_stages_that_lack_a_mixer_keep_their_middle_one(a_space: Make) -> None:
         {"dim": 8, "channel": "mlp", "mixer": {"choice": ["dwconv", "linear_attention"]}},
         {"dim": 8, "channel": "mlp", "mixer": {"choice": ["dwconv"]}},
     ]
-    assert [genotype.mixers for genotype in anchors(a_space(stages=stages))] == [
+    assert [genotype.mixers for genotype in initial_designs(a_space(stages=stages))] == [
         ("dwconv", "dwconv"),
         ("linear_attention", "dwconv"),
     ]

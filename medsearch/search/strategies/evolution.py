@@ -23,7 +23,7 @@ class Evolution:
     Args:
         population: how many of the latest trials may become parents.
         sample_size: how many of these are drawn for each parent.
-        startup_trials: trials before the first child; after the anchors of the search, drawn at random.
+        startup_trials: trials before the first child; after the initial designs, drawn at random.
         crossover: probability that a child has two parents, from 0 to 1.
     """
 

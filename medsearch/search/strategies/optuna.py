@@ -45,7 +45,7 @@ class TreeParzen:
     """Multi-objective tree-structured Parzen estimator (Ozaki et al. 2022, doi:10.1613/jair.1.13188), by Optuna.
 
     Args:
-        startup_trials: trials before the estimator takes over; after the anchors of the search, drawn at random.
+        startup_trials: trials before the estimator takes over; after the initial designs, drawn at random.
         candidates: values drawn from the density of good ones for each gene; the most promising is proposed.
         multivariate: whether the genes that all networks have are drawn together rather than one by one.
     """

@@ -24,7 +24,7 @@ from medsearch.measure.memory.step import CUDA, StepMemory
 from medsearch.measure.memory.trace import Footprint, StorageWatch, fake, footprint, run_part, scaled
 from medsearch.measure.memory.workspace import Workspaces, allocated_peak, run_operator
 from medsearch.spaces import Space, read_space
-from medsearch.train import Recipe, make_task
+from medsearch.train import TrainingRecipe, make_task
 from medsearch.train.step_cost import learning_memory, step_memory, traced_memory
 
 SPACE = """\
@@ -448,7 +448,7 @@ def test_sum_whole_trace_and_allocator_agree(dims: int, task: str, precision: st
     targets = pictures.clone() if task == "denoising" else torch.zeros(8, *SIZE[dims], dtype=torch.int64)
     targets = torch.zeros(8, dtype=torch.int64) if task == "classification" else targets
     judge, spaces = make_task(task, outputs=outputs, dims=dims), Workspaces()
-    recipe = Recipe(epochs=1, batch=8, precision=precision, checkpointing=checkpointing)
+    recipe = TrainingRecipe(epochs=1, batch=8, precision=precision, checkpointing=checkpointing)
     real = learning_memory(build(genotype, interface), pictures, targets, judge, recipe)
     # Traced at this very batch: what a library takes inside an operator need not grow evenly with the images.
     steps = StepMemory(interface, SIZE[dims], batches=(8, 12), loss=judge.loss, workspaces=spaces)
@@ -484,6 +484,6 @@ def test_the_predicted_peak_is_near_that_of_a_real_step_with_its_random_changes(
     conditions = Conditions(size=SIZE[2], batch=BATCH[2], precision="fp32")
     cost = CostModel(interface, conditions, profile, loss=task.loss)
     genotype = space(2, "segmentation").sample(random.Random(0))
-    data, recipe = images(2, "segmentation"), Recipe(epochs=1, batch=BATCH[2])
+    data, recipe = images(2, "segmentation"), TrainingRecipe(epochs=1, batch=BATCH[2])
     real = step_memory(build(genotype, interface), data, task, recipe)
     assert abs(cost(genotype).memory.value / real - 1) <= 0.005

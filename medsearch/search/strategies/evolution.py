@@ -1,7 +1,7 @@
 """Regularised multi-objective evolution: parents from the front of the recent past, one mutation or a crossover.
 
 Source: ageing as in regularised evolution (Real et al. 2019, arXiv:1802.01548, algorithm 1).  What differs: a parent
-wins its sample by non-domination, ties by error, and half of the children come from two parents.
+wins its sample by non-domination, ties by error, and ``crossover`` of the children come from two parents.
 """
 
 from __future__ import annotations

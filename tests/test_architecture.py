@@ -32,6 +32,7 @@ OWNERS = {
     "scipy": OUTSIDE_SPACES,
     "yaml": {"core"},
     "filelock": {"core"},
+    "platformdirs": {"measure"},
     "optuna": {"search"},
     "onnx": {"export", "measure", "compress"},
     "onnxruntime": {"export", "measure", "compress", "studies"},

@@ -30,7 +30,7 @@ from medsearch.pipeline.setup import Setup, samples
 from medsearch.pipeline.trainings import instead, step_seconds, training
 from medsearch.report.page import write_report
 from medsearch.run import Run
-from medsearch.search import INTERRUPTED, STRATEGIES, ProposalStatistics, Search, Store, Trial, front
+from medsearch.search import INTERRUPTED, ProposalStatistics, Search, Store, Trial, front, read_strategy
 from medsearch.spaces import Genotype
 from medsearch.train import TrainingRecipe
 from medsearch.train.workers import default_workers, pool
@@ -160,7 +160,7 @@ def _search(job: Job) -> list[Trial]:
         epochs = _epochs_search(job)
         search = Search(
             space=job.setup.space,
-            strategy=STRATEGIES.find(job.config.strategy, where="--strategy")(),
+            strategy=read_strategy(job.config.strategy, where="--strategy"),
             cost=job.fitting,
             budget=job.budget,
             evaluator=lambda genotype: training(job, genotype, epochs),

@@ -23,7 +23,7 @@ from medsearch.measure.calibration import Measured
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
-from medsearch.search import STRATEGIES
+from medsearch.search import read_strategy
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.train import Task, TrainingRecipe, fresh, make_task
@@ -129,7 +129,7 @@ def interface_of(data: Dataset) -> Interface:
 
 def prepare(config: SearchConfig) -> Setup:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
-    STRATEGIES.find(config.strategy, where="--strategy")
+    read_strategy(config.strategy, where="--strategy")
     if config.fit_batch and "memory" not in config.budget:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(config.data, task=config.task)

@@ -139,15 +139,17 @@ def _errors(predicted: list[float], measured: list[float]) -> dict[str, Any]:
         "95th percentile %": round(found.p95_error_percent, 2),
         "largest %": round(found.largest_error_percent, 1),
         "within 10 %": f"{100 * statistics.mean(error <= 0.1 for error in errors):.1f} %",
-        "rank correlation": round(statistics.correlation(_ranks(predicted), _ranks(measured)), 4)
-        if len(measured) > 1
-        else "",
+        "rank correlation": _rank_correlation(predicted, measured),
     }
 
 
-def _ranks(values: list[float]) -> list[float]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    return [float(rank) for _, rank in sorted(zip(order, range(len(order)), strict=True))]
+def _rank_correlation(predicted: list[float], measured: list[float]) -> float | str:
+    """Spearman's, equal values sharing their mean rank; empty where all values of a side are equal: it has none."""
+    from scipy.stats import spearmanr  # takes most of a second, which only those wait who have predictions judged
+
+    if len(set(predicted)) < 2 or len(set(measured)) < 2:
+        return ""
+    return round(float(spearmanr(predicted, measured).statistic), 4)
 
 
 def _machine(profile: Profile) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.calibration import Measured
 from medsearch.measure.model import CostModel
 from medsearch.pipeline.setup import Setup
-from medsearch.search import STRATEGIES, Search, Trial, front
+from medsearch.search import Search, Trial, front, read_strategy
 from medsearch.search.store import Store
 from medsearch.spaces import Genotype, Space
 
@@ -128,7 +128,7 @@ def _search(
     with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
         search = Search(
             space=setup.space,
-            strategy=STRATEGIES.find(strategy, where="--strategy")(),
+            strategy=read_strategy(strategy, where="--strategy"),
             cost=cost,
             budget=budget,
             evaluate=evaluate,
@@ -150,10 +150,11 @@ def _entropies(space: Space, genotypes: Sequence[Genotype]) -> dict[str, float]:
 
 def entropy(chosen: Sequence[Any], options: int) -> float:
     """Shannon entropy of what networks chose of so many options, as a share of the largest possible."""
+    from scipy import stats  # takes most of a second
+
     if not chosen or options < 2:
         return math.nan
-    shares = [count / len(chosen) for count in Counter(chosen).values()]
-    return sum(share * -math.log(share) for share in shares) / math.log(options)
+    return float(stats.entropy(list(Counter(chosen).values()), base=options))
 
 
 def _quartile(values: Iterable[float]) -> float:

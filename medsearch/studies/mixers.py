@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -364,7 +363,7 @@ def totals(rows: list[Row]) -> list[dict[str, Any]]:
         own = [row for row in rows if _setting(row) == setup]
         faster = sum(float(row["ratio_low"]) > 1 for row in own)
         slower = sum(float(row["ratio_high"]) < 1 for row in own)
-        mean = math.exp(statistics.fmean(math.log(float(row["ratio"])) for row in own))
+        mean = statistics.geometric_mean(float(row["ratio"]) for row in own)
         found.append(
             {
                 "setup": setup,

@@ -1,7 +1,21 @@
 """Genotype to network."""
 
 from medsearch.backbones.check import check
-from medsearch.backbones.network import Denoiser, Network, Residual, Standardize
+from medsearch.backbones.features import FeatureInfo
+from medsearch.backbones.network import Denoiser, Network, ResidualBlock, Stage, Standardize
 from medsearch.backbones.plan import Call, Interface, Plan, build, plan
 
-__all__ = ["Call", "Denoiser", "Interface", "Network", "Plan", "Residual", "Standardize", "build", "check", "plan"]
+__all__ = [
+    "Call",
+    "Denoiser",
+    "FeatureInfo",
+    "Interface",
+    "Network",
+    "Plan",
+    "ResidualBlock",
+    "Stage",
+    "Standardize",
+    "build",
+    "check",
+    "plan",
+]

@@ -227,8 +227,8 @@ def _add_bench(verbs: Any) -> None:
     verb = verbs.add_parser(
         "bench",
         help="latency and size of ONNX files side by side, or of token mixers and public implementations",
-        description="FILES side by side, as ratios in one process; or with --blocks token mixers beside their rivals "
-        "(needs the extra 'bench': pip install 'medsearch[bench]').",
+        description="FILES side by side, as ratios in one process; or with --blocks token mixers beside "
+        "public implementations (needs the extra 'bench': pip install 'medsearch[bench]').",
     )
     verb.add_argument("files", nargs="*", help="ONNX files or model.pt; the first is what the others are compared with")
     verb.add_argument("--blocks", metavar="RECIPE", help="a file such as recipes/bench/blocks.yaml")
@@ -297,9 +297,9 @@ def _search(options: argparse.Namespace) -> None:
     from medsearch.pipeline.begin import begin, go_on
     from medsearch.pipeline.search import search
 
-    with go_on(options) if options.resume else begin(options) as (run, setting):
+    with go_on(options) if options.resume else begin(options) as (run, setup):
         try:
-            results = search(run, run.settings, run.command, setting)
+            results = search(run, run.config, run.command, setup)
         except WriteError as problem:
             remedy = f"{problem.remedy} Then go on with: {run.resume_command}"
             raise WriteError(problem.where, problem.problem, remedy) from problem
@@ -407,9 +407,9 @@ def _data(options: argparse.Namespace) -> int:
 
 def _spaces(options: argparse.Namespace) -> int:
     if options.action == "verify":
-        from medsearch.studies.published import verify
+        from medsearch.studies.published import verify_published
 
-        rows = verify(options.name)
+        rows = verify_published(options.name)
         _show(rows, options)
         return int(any(row["verdict"] == "differs" for row in rows))
     from medsearch.pipeline.spaces import spaces

@@ -2,9 +2,9 @@
 
 ::
 
-    settings.json   what was asked, every choice made, fingerprints of the data and the space
+    config.json   what was asked, every choice made, fingerprints of the data and the space
     space.yaml      the space as it was when the run began
-    state.json      seconds spent, tally, what was calibrated: written after every step
+    state.json      seconds spent, proposals, what was calibrated: written after every step
     study.db        the trials (an Optuna study, SQLite)
     models/<id>/    one delivered network each: model.pt, model.onnx, backbone.py, backbone.pt, budget.json
     deaths.jsonl    what ended child processes, a line each
@@ -34,7 +34,7 @@ from medsearch.measure.latency.runtime import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SearchConfig:
     """What a search is asked to do; None leaves a choice to medsearch.
 
     Args:
@@ -101,7 +101,7 @@ class Inputs:
 STATE: dict[str, Any] = {
     "seconds": 0.0,
     "search_end": 0.0,
-    "tally": {"": 0},
+    "proposals": {"": 0},
     "phases": {"": 0.0},
     "epochs": {"": 0},
     "epochs_search": 0,
@@ -133,16 +133,16 @@ class Run:
 
     Args:
         folder: where it lies.
-        settings: what was asked.
+        config: what was asked.
         command: that began it.
         inputs: what it works on.
     """
 
-    def __init__(self, folder: Path, settings: Settings, command: str, inputs: Inputs) -> None:
-        self.folder, self.settings, self.command, self.inputs = folder, settings, command, inputs
+    def __init__(self, folder: Path, config: SearchConfig, command: str, inputs: Inputs) -> None:
+        self.folder, self.config, self.command, self.inputs = folder, config, command, inputs
 
     @classmethod
-    def create(cls, folder: Path, settings: Settings, command: str, inputs: Inputs, *, space: str) -> Run:
+    def create(cls, folder: Path, config: SearchConfig, command: str, inputs: Inputs, *, space: str) -> Run:
         """Start a new run in ``folder``, which has to be empty or not there yet; ``space`` is the text of its YAML.
 
         Raises:
@@ -150,10 +150,10 @@ class Run:
             WriteError: if it cannot be written; then nothing is left of it.
         """
         cls.check_empty(folder)
-        run = cls(folder, settings, command, inputs)
+        run = cls(folder, config, command, inputs)
         try:
             write_text(run.space, space)
-            run.keep(settings)  # last: from here on it is a run
+            run.keep(config)  # last: from here on it is a run
         except WriteError:
             run.discard()
             raise
@@ -172,31 +172,31 @@ class Run:
     def resume(cls, folder: Path) -> Run:
         """Open a run that was begun before."""
         cls.check_begun(folder)
-        data = read_json(folder / "settings.json")
-        known = {field.name for field in fields(Settings)}
+        data = read_json(folder / "config.json")
+        known = {field.name for field in fields(SearchConfig)}
         asked = isinstance(data, dict) and set(data) == known | {"command", "inputs"}
         if not asked or set(data["inputs"]) != {"data", "space"}:
-            raise RunError(str(folder / "settings.json"), "does not hold the settings of a search of this version.")
+            raise RunError(str(folder / "config.json"), "does not hold the configuration of a search of this version.")
         command, inputs = str(data.pop("command")), Inputs(**data.pop("inputs"))
-        return cls(folder, Settings(**data), command, inputs)
+        return cls(folder, SearchConfig(**data), command, inputs)
 
     @staticmethod
     def check_begun(folder: Path) -> None:
         """RunError if there is no run in ``folder``."""
-        if not (folder / "settings.json").is_file():
+        if not (folder / "config.json").is_file():
             raise RunError(str(folder), "is not the folder of a search.", "Give the folder that -o named.")
 
-    def keep(self, settings: Settings) -> None:
-        """Remember these settings from now on."""
-        self.settings = settings
-        asked = {"command": self.command, "inputs": asdict(self.inputs), **asdict(settings)}
-        write_json(self.folder / "settings.json", asked)
+    def keep(self, config: SearchConfig) -> None:
+        """Remember this configuration from now on."""
+        self.config = config
+        asked = {"command": self.command, "inputs": asdict(self.inputs), **asdict(config)}
+        write_json(self.folder / "config.json", asked)
 
     def discard(self) -> None:
         """Remove the folder of a run that ended before its first trial; one with trials stays."""
         if not self.folder.is_dir() or self.has_trials:
             return
-        for name in ("settings.json", "state.json", "space.yaml", "profile.json", "deaths.jsonl"):
+        for name in ("config.json", "state.json", "space.yaml", "profile.json", "deaths.jsonl"):
             (self.folder / name).unlink(missing_ok=True)
         release_for_good(self.folder)
         with suppress(OSError):  # somebody else has put something there
@@ -274,9 +274,9 @@ class Run:
     def _digest(self) -> str:
         return hashlib.sha256(self._results.read_bytes()).hexdigest()
 
-    def begin_again(self, settings: Settings) -> None:
+    def begin_again(self, config: SearchConfig) -> None:
         """Go on by other limits: time is shared out anew, and results that are there last until new ones come."""
-        self.keep(settings)
+        self.keep(config)
         superseded = {"superseded": self._digest()} if self.finished else {}
         self.note(search_end=None, epochs={}, **superseded)
 

@@ -71,7 +71,7 @@ def deadly(place: str, function: Callable[..., Any], when: Callable[..., bool] =
 def in_children() -> None:
     """Make the functions deadly that a search calls in its children."""
     from medsearch.measure.latency import timer
-    from medsearch.measure.latency.parts import Probe
+    from medsearch.measure.latency.parts import PartBenchmark
     from medsearch.measure.memory import workspace
     from medsearch.pipeline import deliver
     from medsearch.train.evaluator import Training
@@ -79,7 +79,7 @@ def in_children() -> None:
     train = Training.__call__
     train = deadly("trial", train, lambda *_, keep_model=True: not keep_model)
     Training.__call__ = deadly("finalist", train, lambda *_, keep_model=True: keep_model)  # type: ignore[method-assign]
-    Probe.onnx = deadly("export", Probe.onnx)  # type: ignore[method-assign]
+    PartBenchmark.onnx = deadly("export", PartBenchmark.onnx)  # type: ignore[method-assign]
     timer.steady = deadly("timing", timer.steady)
     deliver.check_onnx = deadly("delivery", deliver.check_onnx)
     workspace.run_operator = deadly("probe", workspace.run_operator)

@@ -52,11 +52,11 @@ def faulty(function: Any) -> Any:
 
 if multiprocessing.parent_process() is not None:
     from medsearch.measure.memory import workspace
-    from medsearch.pipeline import measured, setting
+    from medsearch.pipeline import measurement, setup
     from medsearch.train.evaluator import Training
 
     workspace.run_operator = faulty(workspace.run_operator)
     Training.__call__ = faulty(Training.__call__)  # type: ignore[method-assign]
-    setting.step_memory = faulty(setting.step_memory)
-    setting.step_seconds = faulty(setting.step_seconds)
-    measured.step_memory = faulty(measured.step_memory)
+    setup.step_memory = faulty(setup.step_memory)
+    setup.step_seconds = faulty(setup.step_seconds)
+    measurement.step_memory = faulty(measurement.step_memory)

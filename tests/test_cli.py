@@ -24,7 +24,7 @@ from medsearch.cli import _parser, main
 from medsearch.core.errors import RefusedError
 from medsearch.core.lock import hold
 from medsearch.pipeline.options import settings_of
-from medsearch.run import Inputs, Run, Settings
+from medsearch.run import Inputs, Run, SearchConfig
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = ROOT / "recipes" / "bench" / "blocks.yaml"
@@ -33,9 +33,9 @@ Fails = Callable[..., str]
 PAIRS = """\
 name: pairs
 runs: [{mode: eager, precisions: [fp32], threads: [1], batch: 1, shapes: [8x8x16]}]
-rivals:
-  - {mixer: axial_shift, rival: textbook_as_mlp, dims: [2]}
-  - {mixer: hyena, rival: textbook_hyena, dims: [2]}
+references:
+  - {mixer: axial_shift, reference: textbook_as_mlp, dims: [2]}
+  - {mixer: hyena, reference: textbook_hyena, dims: [2]}
 """
 
 TINY = """\
@@ -205,8 +205,8 @@ def test_a_folder_that_is_in_use_is_left_alone(fails: Fails) -> None:
     assert "cannot be written" in fails("search", "--data", data, "--space", space, "-o", "mine.npz/run")
 
 
-def begun(**settings: Any) -> Run:
-    return Run.create(Path("run"), Settings(**settings), "medsearch search", Inputs(data={}, space=""), space="")
+def begun(**config: Any) -> Run:
+    return Run.create(Path("run"), SearchConfig(**config), "medsearch search", Inputs(data={}, space=""), space="")
 
 
 def test_what_trials_depend_on_cannot_change(fails: Fails) -> None:
@@ -338,7 +338,7 @@ def test_mixers_are_timed_beside_their_rivals(capsys: pytest.CaptureFixture[str]
     assert main([*asked, "--json"]) == 0
     written = capsys.readouterr()
     (total,) = json.loads(written.out)
-    assert (total["setting"], total["rows"]) == ("eager fp32, 1 thread", 1)
+    assert (total["setup"], total["rows"]) == ("eager fp32, 1 thread", 1)
     assert "axial_shift" in written.err
     assert len(Path("one.csv").read_text().splitlines()) == 2
     assert "hyena" not in Path("one.md").read_text()
@@ -355,9 +355,9 @@ def test_recipes_of_other_verbs_are_not_taken_for_searches(fails: Fails) -> None
 def test_every_way_of_saying_a_limit_reaches_the_settings() -> None:
     write_text("mine.yaml", "name: mine\nbudget_infer_mem: 1GiB\nbudget_macs: 2G\nfit_batch: true\nbudget_mem: 1GB\n")
     options = _parser().parse_args(["search", "--recipe", "mine.yaml", "--budget-file", "1.5MB", "--budget-macs", "3M"])
-    settings = settings_of(options)
-    assert (settings.inference_bytes, settings.macs, settings.file_bytes) == (2**30, 3_000_000, 1_500_000)
-    assert (settings.memory_bytes, settings.fit_batch) == (10**9, True)
+    config = settings_of(options)
+    assert (config.inference_bytes, config.macs, config.file_bytes) == (2**30, 3_000_000, 1_500_000)
+    assert (config.memory_bytes, config.fit_batch) == (10**9, True)
 
 
 def test_an_unknown_space_cannot_be_shown(fails: Fails) -> None:

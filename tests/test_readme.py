@@ -45,8 +45,8 @@ def test_a_command_can_be_typed(line: str) -> None:
     options = _parser().parse_args(words[1:])
     assert options.verb.__name__ == f"_{words[1]}"
     if line.startswith("medsearch search"):
-        settings = settings_of(options)
-        assert "--data" not in words or settings.data == words[words.index("--data") + 1]
+        config = settings_of(options)
+        assert "--data" not in words or config.data == words[words.index("--data") + 1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -74,16 +74,16 @@ def test_units_are_what_the_readme_says() -> None:
 
 @pytest.mark.parametrize("name", names("recipes"))
 def test_a_recipe_can_be_cooked(name: str) -> None:
-    settings = settings_of(_parser().parse_args(["search", "--recipe", name]))
-    assert settings.seconds or settings.trials
-    assert settings.data is None or settings.data.removeprefix("embedded:") in embedded.known()
-    if settings.space:
-        assert read_named_space(settings.space, task=settings.task or "classification").size() > 1
+    config = settings_of(_parser().parse_args(["search", "--recipe", name]))
+    assert config.seconds or config.trials
+    assert config.data is None or config.data.removeprefix("embedded:") in embedded.known()
+    if config.space:
+        assert read_named_space(config.space, task=config.task or "classification").size() > 1
     assert find("recipes", name).read_text(encoding="utf-8").count(f"name: {name}\n") == 1
 
 
 def test_the_command_line_wins_over_the_recipe() -> None:
     line = ["search", "--recipe", "demo", "--budget-mem", "2GiB", "--seed", "7", "--time", "90s"]
-    settings = settings_of(_parser().parse_args(line))
-    assert (settings.memory_bytes, settings.seed, settings.seconds) == (2**31, 7, 90.0)
-    assert settings.data == "brain2d"
+    config = settings_of(_parser().parse_args(line))
+    assert (config.memory_bytes, config.seed, config.seconds) == (2**31, 7, 90.0)
+    assert config.data == "brain2d"

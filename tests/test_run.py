@@ -12,9 +12,9 @@ import pytest
 from medsearch.core import plugins
 from medsearch.core.errors import RunError, WriteError
 from medsearch.core.lock import hold
-from medsearch.run import Inputs, Run, Settings
+from medsearch.run import Inputs, Run, SearchConfig
 
-SETTINGS = Settings(
+SETTINGS = SearchConfig(
     data="mine.npz", memory_bytes=10**9, latency_ms=20.0, file_bytes=5, fit_batch=True, trials=7, seed=3, compress=True
 )
 
@@ -22,8 +22,8 @@ SETTINGS = Settings(
 INPUTS = Inputs(data={"sha256": "0123", "images": {"train": 3}}, space="4567")
 
 
-def create(folder: Path, settings: Settings = SETTINGS) -> Run:
-    return Run.create(folder, settings, "medsearch search --trials 7", INPUTS, space="name: tiny  # mine\n")
+def create(folder: Path, config: SearchConfig = SETTINGS) -> Run:
+    return Run.create(folder, config, "medsearch search --trials 7", INPUTS, space="name: tiny  # mine\n")
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_run_is_resumed_with_what_was_asked(run: Run) -> None:
     again = Run.resume(run.folder)
-    assert (again.folder, again.settings, again.inputs) == (run.folder, SETTINGS, INPUTS)
+    assert (again.folder, again.config, again.inputs) == (run.folder, SETTINGS, INPUTS)
     assert again.command == "medsearch search --trials 7"
     assert run.space.read_text() == "name: tiny  # mine\n"
     again.keep(replace(SETTINGS, trials=9))
-    assert Run.resume(run.folder).settings == replace(SETTINGS, trials=9)
+    assert Run.resume(run.folder).config == replace(SETTINGS, trials=9)
 
 
 def test_an_empty_folder_will_do_and_so_will_one_that_is_only_held(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_notes_that_have_no_room_are_named_and_the_old_ones_stay(disk: Path, fil
     run = create(disk / "run")
     run.note(seconds=1.0)
     fill()
-    for write in (lambda: run.note(tally="x" * 9000), lambda: run.finish({"delivered": ["x" * 9000]})):
+    for write in (lambda: run.note(proposals="x" * 9000), lambda: run.finish({"delivered": ["x" * 9000]})):
         with pytest.raises(WriteError, match=r"run/(state|results).json: cannot be written: No space left on device"):
             write()
     (disk / "filler").unlink()
@@ -103,7 +103,7 @@ def test_a_run_is_finished_from_its_results_on_until_it_is_extended_and_then_fro
     assert run.trials_in_results() == 2
     run.begin_again(replace(SETTINGS, seconds=600.0))
     again = Run.resume(run.folder)
-    assert (again.finished, again.settings.seconds) == (False, 600.0)
+    assert (again.finished, again.config.seconds) == (False, 600.0)
     assert again.state().items() >= {"epochs": {}, "search_end": None, "seconds": 90.0}.items()
     assert json.loads((run.folder / "results.json").read_text())["created"] == "first"
     again.begin_again(replace(SETTINGS, seconds=900.0))
@@ -115,30 +115,30 @@ def test_a_run_is_finished_from_its_results_on_until_it_is_extended_and_then_fro
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"command": "x", "data": null}', "settings of a search of this version"),
-        ('{"command": "x", "inputs": null}', "settings of a search of this version"),
-        ("[]", "settings of a search of this version"),
+        ('{"command": "x", "data": null}', "configuration of a search of this version"),
+        ('{"command": "x", "inputs": null}', "configuration of a search of this version"),
+        ("[]", "configuration of a search of this version"),
         ('{"command": ', "not valid JSON at line 1"),
     ],
 )
 def test_foreign_settings_are_refused(run: Run, text: str, problem: str) -> None:
-    (run.folder / "settings.json").write_text(text)
+    (run.folder / "config.json").write_text(text)
     with pytest.raises(RunError, match=problem):
         Run.resume(run.folder)
 
 
 def test_a_setting_of_another_version_is_refused(run: Run) -> None:
-    path = run.folder / "settings.json"
+    path = run.folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "colour": "green"}))
-    with pytest.raises(RunError, match="settings of a search of this version"):
+    with pytest.raises(RunError, match="configuration of a search of this version"):
         Run.resume(run.folder)
 
 
 def test_notes_add_up_and_last(run: Run) -> None:
     assert run.state() == {}
-    run.note(seconds=1.5, tally={"drawn": 3})
+    run.note(seconds=1.5, proposals={"drawn": 3})
     run.note(seconds=2.5, precision="bf16")
-    assert Run.resume(run.folder).state() == {"seconds": 2.5, "tally": {"drawn": 3}, "precision": "bf16"}
+    assert Run.resume(run.folder).state() == {"seconds": 2.5, "proposals": {"drawn": 3}, "precision": "bf16"}
 
 
 def test_says_where_trials_and_models_lie(run: Run) -> None:
@@ -150,7 +150,7 @@ def test_a_run_without_trials_is_removed_and_one_with_trials_stays(run: Run) -> 
     run.note(seconds=1.0)
     (run.folder / "study.db").write_bytes(b"")
     run.discard()
-    assert (run.folder / "settings.json").exists()
+    assert (run.folder / "config.json").exists()
     (run.folder / "study.db").unlink()
     run.discard()
     assert not run.folder.exists()
@@ -173,8 +173,8 @@ def test_what_to_type_to_go_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.
         '{"seconds": "abc"}',
         '{"seconds": -5}',
         '{"seconds": 1e999}',
-        '{"tally": "x"}',
-        '{"tally": {"drawn": -3}}',
+        '{"proposals": "x"}',
+        '{"proposals": {"drawn": -3}}',
         '{"phases": []}',
         '{"test_reads": "a"}',
         '{"calibration": {"memory": 1}}',

@@ -3,7 +3,7 @@
 from medsearch.backbones.check import check
 from medsearch.backbones.features import FeatureInfo
 from medsearch.backbones.network import Denoiser, Network, ResidualBlock, Stage, Standardize
-from medsearch.backbones.plan import Call, Interface, Plan, build, plan
+from medsearch.backbones.plan import Call, Interface, NetworkPlan, build, plan
 
 __all__ = [
     "Call",
@@ -11,7 +11,7 @@ __all__ = [
     "FeatureInfo",
     "Interface",
     "Network",
-    "Plan",
+    "NetworkPlan",
     "ResidualBlock",
     "Stage",
     "Standardize",

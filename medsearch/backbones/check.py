@@ -59,8 +59,8 @@ def _check_extents(space: Space, interface: Interface, size: tuple[int, ...]) ->
     for i, (stage, calls) in enumerate(zip(space.tree["stages"], planned.stages, strict=True)):
         with Blank():
             size = (calls.down or planned.stem).make().scale(size)
-        for role, node, spot in _roles(stage, f"{space.source}: stages[{i}]"):
-            for where, part in _parts(node, spot) if role != "channel" else ():
+        for role, node, path in _roles(stage, f"{space.source}: stages[{i}]"):
+            for where, part in _parts(node, path) if role != "channel" else ():
                 known = (MIXERS.knobs(part.name) if part.name in MIXERS else {}) | dict(part.knobs)
                 for knob in _EXTENTS & set(known):
                     edges = per_axis(part.name, knob, known[knob], space.dims)
@@ -84,9 +84,9 @@ def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:
                 for source, width in _pairs(before, widths):
                     yield where, part_call(DOWNSAMPLES, part, where, source, width, dims=dims)
         before = widths
-        for role, node, spot in _roles(stage, place):
+        for role, node, path in _roles(stage, place):
             seen: dict[str, Part] = {}
-            for where, part in _parts(node, spot):
+            for where, part in _parts(node, path):
                 known = seen.setdefault(part.name, part)
                 for width in widths if _width_bears_on(part, known) else widths[:1]:
                     norms = _norms(stage) if width == widths[0] else _norms(stage)[:1]

@@ -102,7 +102,7 @@ class StagePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class NetworkPlan:
     """The calls that make one network, part by part in the order of the data flow."""
 
     kind: type[Network]
@@ -118,7 +118,7 @@ class Plan:
         return Call(self.kind, kwargs=parts)
 
 
-def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -> Plan:
+def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -> NetworkPlan:
     """Resolve every name and knob of ``genotype`` to constructor calls.
 
     A head that mirrors the encoder is given the calls of every stage's blocks, to make blocks of its own from them.
@@ -131,7 +131,7 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
     stages = stage_plans(genotype, where)
     given: dict[str, Any] = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
     given["blocks"] = mirrored(stages)
-    return Plan(
+    return NetworkPlan(
         kind=Denoiser if interface.task == "denoising" else Network,
         standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
         stem=part_call(STEMS, genotype.stem, f"{where}: stem", interface.channels, widths[0], dims=dims),

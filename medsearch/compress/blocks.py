@@ -26,7 +26,7 @@ from medsearch.compress.quantize import GAIN
 from medsearch.compress.refit import Moments, moments, refit
 from medsearch.compress.structure import Place, paths, with_knobs
 from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.latency.timing import duel
+from medsearch.measure.latency.timing import paired_benchmark
 from medsearch.spaces import Genotype
 from medsearch.train.task import Task
 
@@ -57,7 +57,9 @@ class Verdict(NamedTuple):
 def measured_gains(dense: nn.Module, blocks: nn.Module, shape: tuple[int, ...], *, seconds: float = 0.3) -> Gains:
     """Time the forms in ONNX Runtime, one thread, on one input of ``shape`` (C, *S)."""
     one, other = part_file(dense, shape), part_file(blocks, shape)
-    return Gains(*(duel(form, other, ((1, *shape),), seconds=seconds)[0] for form in (one, all_in_int8(one))))
+    return Gains(
+        *(paired_benchmark(form, other, ((1, *shape),), seconds=seconds)[0] for form in (one, all_in_int8(one)))
+    )
 
 
 def part_file(part: nn.Module, shape: tuple[int, ...]) -> bytes:

@@ -21,9 +21,9 @@ from medsearch.core.errors import RefusedError, UsageError
 from medsearch.core.units import format_count
 from medsearch.data import Dataset
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency.timing import Latency, duel
+from medsearch.measure.latency.timing import Latency, paired_benchmark
 from medsearch.spaces import Genotype
-from medsearch.train.loop import Recipe, train
+from medsearch.train.loop import TrainingRecipe, train
 from medsearch.train.task import Task
 
 LARGEST = 0.35
@@ -33,7 +33,7 @@ CALIBRATION = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class CompressionConfig:
     """What to aim for, and how.
 
     Args:
@@ -47,7 +47,7 @@ class Settings:
     keep_macs: float = 0.7
     max_drop: float = 1.0
     keep_blocks: float = 0.5
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=8, lr=1e-3))
+    recipe: TrainingRecipe = field(default_factory=lambda: TrainingRecipe(epochs=8, lr=1e-3))
     seconds: float = 0.4
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ def compress(
     interface: Interface,
     data: Dataset,
     task: Task,
-    settings: Settings | None = None,
+    config: CompressionConfig | None = None,
     *,
     say: Callable[[str], None] = lambda line: None,
 ) -> Compressed:
@@ -128,15 +128,15 @@ def compress(
     Raises:
         RefusedError: if nothing that was tried is smaller, as fast and as good as allowed.
     """
-    settings = settings or Settings()
+    config = config or CompressionConfig()
     work = _Work(model=model.eval(), genotype=genotype, interface=interface, data=data, task=task, say=say)
     fault = ""
-    for keep_macs, keep_blocks in settings.shares():
-        smaller = work.shrink(keep_macs, keep_blocks, settings.recipe)
-        fault = work.drop_above(settings.max_drop, smaller.metric)
+    for keep_macs, keep_blocks in config.shares():
+        smaller = work.shrink(keep_macs, keep_blocks, config.recipe)
+        fault = work.drop_above(config.max_drop, smaller.metric)
         if not fault:
-            found = work.deliver(smaller, settings)
-            fault = work.fault(found, settings.max_drop)
+            found = work.deliver(smaller, config)
+            fault = work.fault(found, config.max_drop)
             if not fault:
                 return found
         say(f"refused with {keep_macs:.0%} of the multiply-adds: {fault}")
@@ -183,7 +183,7 @@ class _Work:
             batches=calibration(self.data.train),
         )
 
-    def shrink(self, keep_macs: float, keep_blocks: float, recipe: Recipe) -> _Smaller:
+    def shrink(self, keep_macs: float, keep_blocks: float, recipe: TrainingRecipe) -> _Smaller:
         """Prune, and distil if anything went."""
         model, genotype, steps = self.model, self.genotype, []
         before = self.metrics[self.task.primary]
@@ -207,7 +207,7 @@ class _Work:
         self.say(steps[-1])
         return _Smaller(model=trained, genotype=genotype, metric=after, steps=tuple(steps))
 
-    def deliver(self, smaller: _Smaller, settings: Settings) -> Compressed:
+    def deliver(self, smaller: _Smaller, config: CompressionConfig) -> Compressed:
         """Quantize, and measure beside the given network."""
         primary, val = self.task.primary, self.data.val
         chosen = np.random.default_rng(0).permutation(len(self.data.train))[:CALIBRATION]
@@ -215,12 +215,12 @@ class _Work:
             to_onnx(smaller.model, self.data.size, self.data.channels),
             self.data.train.images[chosen],
             lambda data: score(data, val, self.task)[primary],
-            least=self.metrics[primary] - settings.max_drop * self.task.point,
-            seconds=settings.seconds,
+            least=self.metrics[primary] - config.max_drop * self.task.point,
+            seconds=config.seconds,
             say=self.say,
         )
         shape = (1, self.data.channels, *self.data.size)
-        times, before, after = duel(self.onnx, quantized.data, (shape,), seconds=5 * settings.seconds)
+        times, before, after = paired_benchmark(self.onnx, quantized.data, (shape,), seconds=5 * config.seconds)
         return Compressed(
             before=Measured(onnx=self.onnx, latency=before, metrics=self.metrics),
             after=Measured(onnx=quantized.data, latency=after, metrics=score(quantized.data, val, self.task)),

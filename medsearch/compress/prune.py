@@ -85,17 +85,17 @@ class Pruner:
     @cached_property
     def before(self) -> Pruned:
         """The network as it came, for comparison."""
-        return self._judged(self.model, self.genotype, ())
+        return self._evaluated(self.model, self.genotype, ())
 
     def _cut(self, target: float, dropped: tuple[Position, ...]) -> Pruned:
-        excess = self._macs(with_counts(self.genotype, {}, dropped)) - target
+        violation = self._macs(with_counts(self.genotype, {}, dropped)) - target
         alive = {unit: score for unit, score in self._importance.items() if unit.place.at not in dropped}
-        kept = least_loss(alive, self._costs, excess)
+        kept = least_loss(alive, self._costs, violation)
         adapted = copy.deepcopy(self.model)
         for unit, chosen in kept.items():
             entries = unit.group.read.entries(unit.count, chosen)
             refit_(adapted.get_submodule(unit.reader), self._seen[unit.reader], entries)
-        return self._judged(*cut(adapted, self.genotype, self.interface, kept, dropped), dropped)
+        return self._evaluated(*cut(adapted, self.genotype, self.interface, kept, dropped), dropped)
 
     def _least_needed_block(self, dropped: tuple[Position, ...], target: float) -> Position | None:
         """The block whose loss costs least per multiply-add, among those that are not too much to drop."""
@@ -108,7 +108,7 @@ class Pruner:
                 continue
             saved = current - self._macs(with_counts(self.genotype, {}, without))
             if saved <= current - target:
-                harm = self._judged(*cut(self.model, self.genotype, self.interface, {}, without), without).loss
+                harm = self._evaluated(*cut(self.model, self.genotype, self.interface, {}, without), without).loss
                 best = min(best or (float("inf"), at), ((harm - self.before.loss) / saved, at))
         return best[1] if best else None
 
@@ -116,7 +116,7 @@ class Pruner:
         return macs(genotype, self.interface, tuple(self.batches[0][0].shape[2:]))
 
     @torch.no_grad()
-    def _judged(self, model: Network, genotype: Genotype, dropped: tuple[Position, ...]) -> Pruned:
+    def _evaluated(self, model: Network, genotype: Genotype, dropped: tuple[Position, ...]) -> Pruned:
         mean = float(torch.stack([self.task.loss(model(images), targets) for images, targets in self._large]).mean())
         return Pruned(model=model, genotype=genotype, macs=self._macs(genotype), loss=mean, dropped=dropped)
 
@@ -162,8 +162,8 @@ def importance(model: Network, found: Collection[Units], task: Task, batches: Se
     return scores
 
 
-def least_loss(scores: Mapping[Units, Tensor], costs: Mapping[Units, float], excess: float) -> dict[Units, Tensor]:
-    """The units that stay, where some go, when the least important per multiply-add go until ``excess`` is saved."""
+def least_loss(scores: Mapping[Units, Tensor], costs: Mapping[Units, float], violation: float) -> dict[Units, Tensor]:
+    """The units that stay, where some go, when the least important per multiply-add go until ``violation`` is saved."""
     order = {unit: score.argsort() for unit, score in scores.items()}
     gone = dict.fromkeys(scores, 0)
     queue: list[tuple[float, int, int]] = []
@@ -179,10 +179,10 @@ def least_loss(scores: Mapping[Units, Tensor], costs: Mapping[Units, float], exc
 
     for index in range(len(kinds)):
         offer(index)
-    while excess > 0 and queue:
+    while violation > 0 and queue:
         _, index, next_gone = heapq.heappop(queue)
         unit = kinds[index]
-        excess -= costs[unit] * (next_gone - gone[unit])
+        violation -= costs[unit] * (next_gone - gone[unit])
         gone[unit] = next_gone
         offer(index)
     return {unit: order[unit][count:].sort().values for unit, count in gone.items() if count}

@@ -16,7 +16,7 @@ import onnx
 
 from medsearch.compress.int8 import Range, quantizable, summed_axes, weights, with_int8
 from medsearch.compress.score import outputs
-from medsearch.measure.latency.timing import duel, session
+from medsearch.measure.latency.timing import paired_benchmark, session
 
 CLIPPED = 1e-4
 """Share of the values beyond a clipped range, on either side."""
@@ -118,9 +118,9 @@ class _Search:
         changed = self.int8.symmetric_difference(names)
         trial = self.form(changed)
         shape = (1, *self.images.shape[1:])
-        gain = duel(self.best, trial, (shape,), seconds=self.seconds)[0]
+        gain = paired_benchmark(self.best, trial, (shape,), seconds=self.seconds)[0]
         if gain >= GAIN:
-            gain = min(gain, duel(self.best, trial, (shape,), seconds=self.seconds)[0])
+            gain = min(gain, paired_benchmark(self.best, trial, (shape,), seconds=self.seconds)[0])
         reached = self.judge(trial) if gain >= GAIN else None
         better = reached is not None and reached >= self.least
         what = f"{gain:.2f}x as fast in {'int8' if set(names) <= changed else 'float'}"

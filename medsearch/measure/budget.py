@@ -72,7 +72,7 @@ class Budget:
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: limit for name, limit in named.items() if limit is not None}
 
-    def excess(self, costs: Costs) -> float:
+    def violation(self, costs: Costs) -> float:
         """By how much the worst upper bound is over its limit, as a share of the limit; 0 or less means it fits.
 
         A network that cannot be trained or run here, which endless costs say, fits no budget.
@@ -115,7 +115,7 @@ class Budget:
             BudgetError: naming the limit that nothing keeps, alone or beside the others, and the least to be had.
         """
         self.require(lambda name: least(lambda costs: costs.high(name)), where=where)
-        if self.excess(least(self.excess)) <= 0:
+        if self.violation(least(self.violation)) <= 0:
             return
         limits = self.limits()
         found = {name: least(lambda costs, name=name: self._beside(costs, name)) for name in limits}  # type: ignore[misc]

@@ -14,7 +14,7 @@ from typing import Any
 
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json
-from medsearch.measure.latency.residual import Residual, read_residual
+from medsearch.measure.latency.residual import ResidualModel, read_residual
 from medsearch.measure.latency.runtime import DEFAULT, RUNTIMES
 from medsearch.measure.latency.table import Table, from_data, to_data
 
@@ -78,7 +78,7 @@ class Profile:
     Attributes:
         table: milliseconds of parts.
         overhead: milliseconds that entering the runtime takes, None before it was timed.
-        pace: milliseconds of the yardstick that timings are ratios to, None before it was timed.
+        pace: milliseconds of the reference workload that timings are ratios to, None before it was timed.
         sessions: milliseconds of what is being timed, by key, until all its sessions have ended.
         residuals: from sums over parts to whole networks, by space and input.
         accuracy: how far predictions made with these were from networks they had not seen.
@@ -98,7 +98,7 @@ class Profile:
         self.overhead: float | None = None
         self.pace: float | None = None
         self.sessions: dict[str, list[float]] = {}
-        self.residuals: dict[str, Residual] = {}
+        self.residuals: dict[str, ResidualModel] = {}
         self.accuracy: dict[str, Any] = {}
         if file.exists() if file else _readable(self.path):  # a cache of somebody else is none
             self._read(read_json(self.path), asked=file is not None)

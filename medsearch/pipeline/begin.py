@@ -15,8 +15,8 @@ from medsearch.core.files import read_text, remove_temporaries
 from medsearch.core.library import find
 from medsearch.core.lock import hold
 from medsearch.pipeline.options import run_folder, settings_of, with_more
-from medsearch.pipeline.setup import Setting, prepare, space_name
-from medsearch.run import Inputs, Run, Settings
+from medsearch.pipeline.setup import Setup, prepare, space_name
+from medsearch.run import Inputs, Run, SearchConfig
 from medsearch.spaces import read_space
 
 COMPARED = {
@@ -36,24 +36,24 @@ MOST_SAID = 6
 
 
 @contextmanager
-def begin(options: argparse.Namespace) -> Iterator[tuple[Run, Setting]]:
+def begin(options: argparse.Namespace) -> Iterator[tuple[Run, Setup]]:
     """A new run in a folder that no other process works in until the block ends, and what it works on.
 
     Raises:
         MedsearchError: for anything that is wrong with what was asked; then no folder is left behind.
     """
-    settings = settings_of(options)
-    folder = run_folder(options.out, settings)
+    config = settings_of(options)
+    folder = run_folder(options.out, config)
     Run.check_empty(folder)
-    setting = prepare(settings)
-    inputs = Inputs(data=setting.data.fingerprint(), space=setting.space.fingerprint())
-    text = read_text(find("spaces", space_name(settings, setting.data)), error=SpaceError)
+    setup = prepare(config)
+    inputs = Inputs(data=setup.data.fingerprint(), space=setup.space.fingerprint())
+    text = read_text(find("spaces", space_name(config, setup.data)), error=SpaceError)
     with hold(folder):
-        yield Run.create(folder, settings, options.command, inputs, space=text), setting
+        yield Run.create(folder, config, options.command, inputs, space=text), setup
 
 
 @contextmanager
-def go_on(options: argparse.Namespace) -> Iterator[tuple[Run, Setting]]:
+def go_on(options: argparse.Namespace) -> Iterator[tuple[Run, Setup]]:
     """A run that was begun before, interrupted or finished, as :func:`begin` gives a new one.
 
     Raises:
@@ -64,36 +64,36 @@ def go_on(options: argparse.Namespace) -> Iterator[tuple[Run, Setting]]:
     Run.check_begun(folder)
     with hold(folder):
         run = Run.resume(folder)
-        settings = with_more(run, options)
-        setting = _prepared(run, settings)
+        config = with_more(run, options)
+        setup = _prepared(run, config)
         remove_temporaries(folder)
-        if settings != run.settings or run.finished:
-            limited = replace(settings, data=run.settings.data, space=run.settings.space) != run.settings
-            (run.begin_again if limited or run.finished else run.keep)(settings)
-        yield run, setting
+        if config != run.config or run.finished:
+            limited = replace(config, data=run.config.data, space=run.config.space) != run.config
+            (run.begin_again if limited or run.finished else run.keep)(config)
+        yield run, setup
 
 
-def _prepared(run: Run, settings: Settings) -> Setting:
+def _prepared(run: Run, config: SearchConfig) -> Setup:
     """What the run works on, if that is what it was begun with."""
     was = f"{run.resume_command} --space {run.space}"
-    if settings.data is not None and Path(settings.data).is_absolute() and not Path(settings.data).exists():
+    if config.data is not None and Path(config.data).is_absolute() and not Path(config.data).exists():
         remedy = f"Say where they are now: {run.resume_command} --data PLACE"
-        raise DataError(settings.data, "the images that this run was begun with are no longer there.", remedy)
-    if str(settings.space).endswith((".yaml", ".yml")) and not Path(str(settings.space)).exists():
-        raise SpaceError(str(settings.space), "is no longer there.", f"Go on with the space as it was: {was}")
+        raise DataError(config.data, "the images that this run was begun with are no longer there.", remedy)
+    if str(config.space).endswith((".yaml", ".yml")) and not Path(str(config.space)).exists():
+        raise SpaceError(str(config.space), "is no longer there.", f"Go on with the space as it was: {was}")
     try:
-        setting = prepare(settings)
+        setup = prepare(config)
     except SpaceError as problem:
         remedy = f"{problem.remedy} The space as it was: {was}".strip()
         raise SpaceError(problem.where, problem.problem, remedy) from problem
-    if differences := _differences(run.inputs.data, setting.data.fingerprint()):
+    if differences := _differences(run.inputs.data, setup.data.fingerprint()):
         remedy = f"Give the data it was begun with ({run.resume_command} --data PLACE), or begin a new run."
-        raise DataError(setting.data.source, f"is not what this run was begun with: {_first(differences)}.", remedy)
-    if setting.space.fingerprint() != run.inputs.space:
-        before = read_space(read_yaml(run.space), str(run.space), task=setting.data.task)
-        said = _first(setting.space.differences(before)) or f"{run.space} was changed as well"
-        raise SpaceError(setting.space.source, f"is not what this run was begun with: {said}.", f"As it was: {was}")
-    return setting
+        raise DataError(setup.data.source, f"is not what this run was begun with: {_first(differences)}.", remedy)
+    if setup.space.fingerprint() != run.inputs.space:
+        before = read_space(read_yaml(run.space), str(run.space), task=setup.data.task)
+        said = _first(setup.space.differences(before)) or f"{run.space} was changed as well"
+        raise SpaceError(setup.space.source, f"is not what this run was begun with: {said}.", f"As it was: {was}")
+    return setup
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

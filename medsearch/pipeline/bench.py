@@ -9,7 +9,7 @@ from medsearch.core.errors import UsageError
 from medsearch.core.units import format_bytes
 from medsearch.export.checkpoint import load_model
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency.timing import duel, input_shapes, latency, session
+from medsearch.measure.latency.timing import input_shapes, latency, paired_benchmark, session
 
 
 def bench(files: list[Path], *, threads: int) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def bench(files: list[Path], *, threads: int) -> list[dict[str, Any]]:
         if model is models[0]:
             timed, faster = latency(model, shapes, threads=threads, seconds=1.0), 1.0
         else:
-            faster, _, timed = duel(models[0], model, shapes, threads=threads, seconds=2.0)
+            faster, _, timed = paired_benchmark(models[0], model, shapes, threads=threads, seconds=2.0)
         rows.append(
             {
                 "file": str(path),

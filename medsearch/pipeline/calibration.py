@@ -12,7 +12,7 @@ from medsearch.measure.costs.model import Correction
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.profile import profiled
 from medsearch.pipeline.setup import samples
-from medsearch.search.initial_designs import anchors
+from medsearch.search.initial_designs import initial_designs
 
 LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however well the calibration went
 
@@ -20,18 +20,18 @@ LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however we
 def calibrate_job(job: Job) -> dict[str, Accuracy]:
     """Measure a few whole networks, and keep what they showed."""
     # Together, because what is timed by itself may meet a slow second.
-    genotypes, times = samples(job.setting), job.cost.times
-    probes = map(job.cost.probes, (*genotypes, *anchors(job.setting.space)))
-    times.time(times.missing(chain.from_iterable(probes)), seen=partial(_seen, job, "timings of parts"))
-    keys = [f"{profiled(job.setting)} {genotype.id}" for genotype in genotypes]
+    genotypes, times = samples(job.setup), job.cost.times
+    benchmarks = map(job.cost.benchmarks, (*genotypes, *initial_designs(job.setup.space)))
+    times.time(times.missing(chain.from_iterable(benchmarks)), seen=partial(_seen, job, "timings of parts"))
+    keys = [f"{profiled(job.setup)} {genotype.id}" for genotype in genotypes]
     whole = partial(times.whole, keys=keys, seen=partial(_seen, job, "timings of networks"))
-    measure = partial(job.setting.measured, milliseconds=whole, helper=job.lab)
-    known = job.cost.profile.residuals.get(profiled(job.setting))
+    measure = partial(job.setup.measured, milliseconds=whole, helper=job.lab)
+    known = job.cost.profile.residuals.get(profiled(job.setup))
     accuracy = calibrate(job.cost, genotypes, measure, known=known)
     memory = job.cost.memory_correction
     job.cost.correct(memory=replace(memory, spread=max(memory.spread, LEAST_DOUBT)))
     if job.budget.file is not None:
-        files = zip(genotypes, job.lab.each(job.setting.exported, genotypes, doing="exporting a network"), strict=True)
+        files = zip(genotypes, job.lab.each(job.setup.exported, genotypes, doing="exporting a network"), strict=True)
         sizes = {genotype: len(file) for genotype, file in files if isinstance(file, bytes)}
         if sizes:
             accuracy["file"] = calibrate_file(job.cost, list(sizes), sizes.__getitem__)
@@ -56,8 +56,8 @@ def _seen(job: Job, what: str, done: int, total: int) -> None:
 
 def _inference_correction(job: Job) -> Correction:
     """What forward passes of whole networks show about the sums over their parts."""
-    genotypes, setting = samples(job.setting), job.setting
-    peaks = job.lab.each(setting.inference_memory, genotypes, doing="measuring a forward pass")
+    genotypes, setup = samples(job.setup), job.setup
+    peaks = job.lab.each(setup.inference_memory, genotypes, doing="measuring a forward pass")
     pairs = [
         (job.fitting.inference_sum(genotype), peak)
         for genotype, peak in zip(genotypes, peaks, strict=True)

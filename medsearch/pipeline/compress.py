@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from medsearch.backbones import Network
-from medsearch.compress.compress import Compressed, Measured, Settings, compress
+from medsearch.compress.compress import Compressed, CompressionConfig, Measured, compress
 from medsearch.compress.score import score
 from medsearch.core.errors import CheckpointError, UsageError
 from medsearch.core.files import write_bytes, write_json, write_text
@@ -56,9 +56,9 @@ def compress_file(
     network = checkpoint.build()
     assert isinstance(network, Network)
     task = make_task(dataset.task, outputs=checkpoint.interface.outputs, dims=dataset.dims)
-    settings = _settings(checkpoint, keep_macs=keep_macs, max_drop=max_drop, epochs=epochs)
+    config = _settings(checkpoint, keep_macs=keep_macs, max_drop=max_drop, epochs=epochs)
     torch.set_num_threads(default_workers())
-    found = compress(network, checkpoint.genotype, checkpoint.interface, dataset, task, settings, say=say)
+    found = compress(network, checkpoint.genotype, checkpoint.interface, dataset, task, config, say=say)
     results = _results(found, dataset.open_test(), task)
     _write(out or model.parent / "compressed", checkpoint, found, results)
     return results
@@ -74,16 +74,16 @@ def _check_fits(checkpoint: Checkpoint, data: Dataset, model: Path) -> None:
         )
 
 
-def _settings(checkpoint: Checkpoint, *, keep_macs: float, max_drop: float, epochs: int | None) -> Settings:
-    settings = Settings(keep_macs=keep_macs, max_drop=max_drop)
+def _settings(checkpoint: Checkpoint, *, keep_macs: float, max_drop: float, epochs: int | None) -> CompressionConfig:
+    config = CompressionConfig(keep_macs=keep_macs, max_drop=max_drop)
     known = checkpoint.provenance
     trained = known.get("epochs")
-    epochs = epochs or (max(4, trained // 5) if isinstance(trained, int) else settings.recipe.epochs)
+    epochs = epochs or (max(4, trained // 5) if isinstance(trained, int) else config.recipe.epochs)
     batch, precision = known.get("batch"), known.get("precision")
-    recipe = replace(settings.recipe, epochs=epochs)
+    recipe = replace(config.recipe, epochs=epochs)
     if isinstance(batch, int) and precision in ("fp32", "bf16"):
         recipe = replace(recipe, batch=batch, precision=str(precision))
-    return replace(settings, recipe=recipe)
+    return replace(config, recipe=recipe)
 
 
 def _results(found: Compressed, test: Split, task: Task) -> dict[str, Any]:

@@ -23,9 +23,9 @@ from medsearch.measure.latency.parts import SESSIONS
 from medsearch.measure.memory.processor import instructions
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
-from medsearch.pipeline.setup import Setting
+from medsearch.pipeline.setup import Setup
 from medsearch.spaces import Genotype
-from medsearch.train import Recipe, Trained, evaluate
+from medsearch.train import Trained, TrainingRecipe, evaluate
 
 DELIVERY_LIMIT_SECONDS, SECONDS_PER_IMAGE = 1200.0, 5.0
 """How long the process that delivers a network may take, and how much longer for every test image."""
@@ -81,10 +81,10 @@ def save(job: Job, genotype: Genotype, trained: Trained) -> None:
     save_model(
         job.run.model_folder(genotype.id) / "model.pt",
         genotype=genotype,
-        interface=job.setting.interface,
-        size=job.setting.data.size,
+        interface=job.setup.interface,
+        size=job.setup.data.size,
         model=trained.model,
-        classes=job.setting.data.classes,
+        classes=job.setup.data.classes,
         scores=trained.metrics,
         provenance=_provenance(job, genotype, trained),
     )
@@ -99,11 +99,11 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
         RefusedError: if the ONNX file does not compute what the network does, or cannot be run.
         ChildDied: if a process ended that did any of it.
     """
-    setting, folder = job.setting, job.run.model_folder(genotype.id)
+    setup, folder = job.setup, job.run.model_folder(genotype.id)
     checkpoint = load_model(folder / "model.pt")
     recipe = job.fitting.recipe_of(genotype)
     limit_s = DELIVERY_LIMIT_SECONDS + SECONDS_PER_IMAGE * len(test)
-    onnx, found, scores = job.lab.call(_examined, setting, folder, recipe, test, doing="delivery", limit_s=limit_s)
+    onnx, found, scores = job.lab.call(_examined, setup, folder, recipe, test, doing="delivery", limit_s=limit_s)
     write_bytes(folder / "model.onnx", onnx)
     latency = latency_estimate(job.cost.times.latency(onnx))
     if not math.isfinite(latency.value):
@@ -123,39 +123,39 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
         epochs=int(checkpoint.provenance["epochs"]),
         seconds=float(checkpoint.provenance["seconds"]),
     )
-    job.lab.call(_write_module, setting, folder, _facts(job, network), doing="delivery")
+    job.lab.call(_write_module, setup, folder, _facts(job, network), doing="delivery")
     write_json(folder / "budget.json", _certificate(job, network))
     return network
 
 
 def _examined(
-    setting: Setting, folder: Path, recipe: Recipe, test: Split
+    setup: Setup, folder: Path, recipe: TrainingRecipe, test: Split
 ) -> tuple[bytes, dict[str, Estimate], dict[str, float]]:
     """The ONNX file of a saved network, what the network costs beside its latency, and its metrics on ``test``."""
     checkpoint = load_model(folder / "model.pt")
     model = checkpoint.build()
-    onnx = to_onnx(model, setting.data.size, setting.data.channels)
-    difference = check_onnx(onnx, model, setting.data.val.images[:4])
+    onnx = to_onnx(model, setup.data.size, setup.data.channels)
+    difference = check_onnx(onnx, model, setup.data.val.images[:4])
     if difference > ONNX_TOLERANCE:
         problem = f"its ONNX file differs from the network by {difference:.2g} of the output."
         raise RefusedError(checkpoint.genotype.id, problem)
-    return onnx, measure(model, setting.data, setting.task, recipe, onnx=onnx), evaluate(model, test, setting.task)
+    return onnx, measure(model, setup.data, setup.task, recipe, onnx=onnx), evaluate(model, test, setup.task)
 
 
-def _write_module(setting: Setting, folder: Path, facts: dict[str, str | float | int]) -> None:
+def _write_module(setup: Setup, folder: Path, facts: dict[str, str | float | int]) -> None:
     """``backbone.py`` and its weights for a saved network, compared with it."""
     checkpoint = load_model(folder / "model.pt")
-    images = setting.data.val.images[:2]
-    write_module(folder, checkpoint.genotype, setting.interface, checkpoint.build(), images, facts=facts)
+    images = setup.data.val.images[:2]
+    write_module(folder, checkpoint.genotype, setup.interface, checkpoint.build(), images, facts=facts)
 
 
 def _provenance(job: Job, genotype: Genotype, trained: Trained) -> dict[str, Any]:
     return {
         "medsearch": __version__,
         "command": job.command,
-        "data": job.setting.data.source,
-        "space": job.setting.space.name,
-        "seed": job.settings.seed,
+        "data": job.setup.data.source,
+        "space": job.setup.space.name,
+        "seed": job.config.seed,
         "epochs": trained.epochs,
         "seconds": trained.seconds,
         **_training(job, genotype),
@@ -192,14 +192,14 @@ def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
     for name in dict.fromkeys(("latency", "memory", *limits)):
         limit = f", limit {show(name, limits[name])}" if name in limits else ""
         facts[name] = f"{show(name, getattr(network.measured, name).value)} measured{limit}"
-    facts["data"] = f"{job.setting.data.name} {job.setting.data.fingerprint()['sha256']}"
+    facts["data"] = f"{job.setup.data.name} {job.setup.data.fingerprint()['sha256']}"
     facts["made by"] = f"medsearch {__version__}: {job.command}"
     return facts
 
 
 def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
     """Every cost with its limit, what was predicted and what was measured, and what all of it holds for."""
-    data = job.setting.data
+    data = job.setup.data
     limits = job.budget.limits()
     recipe = job.fitting.recipe_of(network.genotype)
     return {
@@ -217,7 +217,7 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
             "inference_runtime": job.cost.profile.runtime,
             "inference_threads": job.cost.conditions.threads,
             "inference_sessions": SESSIONS,
-            "yardstick_ms": job.cost.profile.pace,
+            "reference_ms": job.cost.profile.pace,
             "size": list(data.size),
             "images": str(data.train.images.dtype),
         },

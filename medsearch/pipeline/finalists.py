@@ -35,7 +35,7 @@ def finalists(job: Job, trials: Sequence[Trial]) -> list[Genotype]:
         RunError: where nothing could be trained.
     """
     left = list(trials)
-    while chosen := choose(left, job.settings.finalists, images=len(job.setting.data.val)):
+    while chosen := choose(left, job.config.finalists, images=len(job.setup.data.val)):
         if trained := _train(job, [trial.genotype for trial in chosen]):
             return trained
         left = [trial for trial in left if trial not in chosen]
@@ -84,13 +84,13 @@ def _epochs_full(job: Job, genotypes: Sequence[Genotype]) -> dict[str, int]:
 
     The best has a worker to itself; the others share the rest of the workers, and train no longer than the best.
     """
-    if job.settings.epochs is not None:
-        return {genotype.id: job.settings.epochs for genotype in genotypes}
+    if job.config.epochs is not None:
+        return {genotype.id: job.config.epochs for genotype in genotypes}
     if job.clock.budget is None:
         return {genotype.id: EPOCHS_WITHOUT_TIME for genotype in genotypes}
-    steps = math.ceil(len(job.setting.data.train) / job.setting.recipe.batch)
+    steps = math.ceil(len(job.setup.data.train) / job.setup.recipe.batch)
     seconds = [PARALLEL * steps * step_seconds(job, genotype) for genotype in genotypes]
-    left = job.clock.left(1 - COMPRESSION_SHARE * job.settings.compress) - DELIVERY_SECONDS * len(genotypes)
+    left = job.clock.left(1 - COMPRESSION_SHARE * job.config.compress) - DELIVERY_SECONDS * len(genotypes)
     if job.workers == 1:
         counts = [left / sum(seconds)] * len(genotypes)
     else:
@@ -110,7 +110,7 @@ def deliver_all(job: Job, trained: Sequence[Genotype]) -> tuple[list[Delivered],
     refused: list[dict[str, str]] = []
     with job.phase("delivering"):
         job.run.note(test_reads=job.run.state().get("test_reads", 0) + 1)
-        test = job.setting.data.open_test()
+        test = job.setup.data.open_test()
         for genotype in trained:
             job.view.note(f"exporting and measuring {genotype.id}")
             try:

@@ -1,4 +1,4 @@
-"""How each network of a search is trained: all alike, or each in the way whose step keeps the limit of memory."""
+"""How each network of a search is trained: all alike, or each by a training plan that keeps the limit of memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from medsearch.core.deaths import Deaths
 from medsearch.core.errors import BudgetError
 from medsearch.measure.budget import Costs
 from medsearch.measure.costs.model import Correction, CostModel
-from medsearch.measure.costs.training_plan import Way, fit
+from medsearch.measure.costs.training_plan import TrainingPlan, fit
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.memory.peak import find_peak, inference_peak
 from medsearch.measure.memory.step import StepMemory
 from medsearch.spaces import Genotype
-from medsearch.train import Recipe
+from medsearch.train import TrainingRecipe
 
 LAST_RESORT = "fp32"
 """The precision of a training that has ended its process in another."""
@@ -45,16 +45,18 @@ class Fitting:
     """
 
     cost: CostModel
-    recipe: Recipe
+    recipe: TrainingRecipe
     limit: float | None = None
     precisions: Sequence[str] = ("fp32", "bf16")
     changing: int = 0
     inference_correction: Correction = Correction(spread=0.05)
     deaths: Deaths = field(default_factory=lambda: Deaths(""))
-    _found: dict[tuple[Genotype, Correction, int, int], tuple[Way, Estimate]] = field(default_factory=dict, repr=False)
+    _found: dict[tuple[Genotype, Correction, int, int], tuple[TrainingPlan, Estimate]] = field(
+        default_factory=dict, repr=False
+    )
 
     def __call__(self, genotype: Genotype) -> Costs:
-        """The predicted costs of ``genotype``, its memory that of the way it is trained."""
+        """The predicted costs of ``genotype``, its memory that of its training plan."""
         costs = self.cost(genotype)
         if costs.inference is not None:
             costs = replace(costs, inference=self.inference(genotype))
@@ -83,19 +85,21 @@ class Fitting:
             return cost.steps
         return StepMemory(cost.interface, cost.conditions.size, workspaces=cost.workspaces, device=cost.steps.device)
 
-    def recipe_of(self, genotype: Genotype) -> Recipe:
+    def recipe_of(self, genotype: Genotype) -> TrainingRecipe:
         """How ``genotype`` is trained."""
         if self.limit is None:
             return replace(self.recipe, precision=self._precision(genotype) or LAST_RESORT)
-        way = self._find(genotype)[0]
-        return replace(self.recipe, accumulate=way.accumulate, precision=way.precision, checkpointing=way.checkpointing)
+        plan = self._find(genotype)[0]
+        return replace(
+            self.recipe, accumulate=plan.accumulate, precision=plan.precision, checkpointing=plan.checkpointing
+        )
 
     def facts(self, genotype: Genotype) -> dict[str, Any]:
-        """The way that was chosen, as plain data; empty where it is the recipe's own."""
+        """The training plan that was chosen, as plain data; empty where it is the recipe's own."""
         if self.limit is not None:
-            return {"way": vars(self._find(genotype)[0])}
+            return {"training_plan": vars(self._find(genotype)[0])}
         recipe = self.recipe_of(genotype)
-        return {} if recipe == self.recipe else {"way": vars(_whole(recipe))}
+        return {} if recipe == self.recipe else {"training_plan": vars(_whole(recipe))}
 
     def _precision(self, genotype: Genotype) -> str | None:
         """What the network is trained in: the recipe's precision, else 32 bits; None where its process ends in both."""
@@ -108,7 +112,7 @@ class Fitting:
     def _lives(self, genotype: Genotype, precision: str) -> bool:
         """Whether nothing is known to end the process that trains the network in this precision.
 
-        In 32 bits it is given a second chance, because there is no other way.
+        In 32 bits it is given a second chance, because there is nothing else to try.
         """
         deaths = self.deaths.times(named(genotype), precision=precision)
         if deaths > (precision == LAST_RESORT):
@@ -117,17 +121,17 @@ class Fitting:
             return True
         return not self.cost.steps.chain(genotype, batch=self.recipe.batch, precision=precision).deadly
 
-    def _find(self, genotype: Genotype) -> tuple[Way, Estimate]:
-        """The way that is preferred of those that keep the limit; the one that takes least where none does."""
+    def _find(self, genotype: Genotype) -> tuple[TrainingPlan, Estimate]:
+        """The plan that is preferred of those that keep the limit; the one that takes least where none does."""
         assert self.limit is not None
         deaths = sum(self.deaths.times(named(genotype), precision=each) for each in self.precisions)
         key = genotype, self.cost.memory_correction, deaths, len(self.cost.workspaces.died)
         if key not in self._found:
-            tried: dict[Way, Estimate] = {}
+            tried: dict[TrainingPlan, Estimate] = {}
 
-            def peak(way: Way) -> float:
-                tried[way] = self._memory(genotype, way)
-                return tried[way].high
+            def peak(plan: TrainingPlan) -> float:
+                tried[plan] = self._memory(genotype, plan)
+                return tried[plan].high
 
             usable = [each for each in self._alternatives(self.precisions) if self._lives(genotype, each)]
             if not usable:
@@ -135,9 +139,9 @@ class Fitting:
             try:
                 found = fit(peak, limit=self.limit, wanted=self.recipe.batch, precisions=usable)
             except BudgetError:
-                least = min(tried, key=lambda way: tried[way].high)
+                least = min(tried, key=lambda plan: tried[plan].high)
             else:
-                least = Way(
+                least = TrainingPlan(
                     batch=found.batch,
                     accumulate=found.accumulate,
                     precision=found.precision,
@@ -146,27 +150,28 @@ class Fitting:
             self._found[key] = least, tried[least]
         return self._found[key]
 
-    def _memory(self, genotype: Genotype, way: Way) -> Estimate:
+    def _memory(self, genotype: Genotype, plan: TrainingPlan) -> Estimate:
         """Peak bytes of a step; on the CPU the whole batch is there while a piece of it goes through the network.
 
-        The correction was learned from whole batches, so that of another way the plain sum is in the interval too.
+        The correction was learned from whole batches, so that for another training plan the
+        plain sum is in the interval too.
         """
         steps = self.cost.steps
-        chain = steps.chain(genotype, batch=way.batch, precision=way.precision)
-        if steps.device.kind == "cpu" and way.accumulate > 1:
-            whole = steps.chain(genotype, batch=self.recipe.batch, precision=way.precision)
+        chain = steps.chain(genotype, batch=plan.batch, precision=plan.precision)
+        if steps.device.kind == "cpu" and plan.accumulate > 1:
+            whole = steps.chain(genotype, batch=self.recipe.batch, precision=plan.precision)
             chain = replace(chain, batch_bytes=whole.batch_bytes)
-        peak = find_peak(chain, checkpointing=way.checkpointing, accumulate=way.accumulate > 1)
+        peak = find_peak(chain, checkpointing=plan.checkpointing, accumulate=plan.accumulate > 1)
         before = Estimate.exact(peak.resident - chain.batch_bytes + self.changing, "bytes", "predicted")
         step = self.cost.memory_correction.apply(peak.bytes, "bytes")
-        if way != _whole(self.recipe):
+        if plan != _whole(self.recipe):
             step = replace(step, low=min(step.low, peak.bytes), high=max(step.high, peak.bytes))
         return max(step, before, key=lambda estimate: estimate.high)
 
 
-def _whole(recipe: Recipe) -> Way:
-    """The way of a recipe itself."""
-    return Way(
+def _whole(recipe: TrainingRecipe) -> TrainingPlan:
+    """The training plan of a recipe itself."""
+    return TrainingPlan(
         batch=recipe.batch,
         accumulate=recipe.accumulate,
         precision=recipe.precision,

@@ -16,9 +16,9 @@ from medsearch.measure.costs.model import Conditions, CostModel
 from medsearch.measure.device import Profile, deaths_file
 from medsearch.measure.memory.processor import in_a_line, operators_file
 from medsearch.pipeline.fitting import LAST_RESORT, Fitting, named
-from medsearch.pipeline.setup import Setting, open_profile, samples, with_precision
+from medsearch.pipeline.setup import Setup, open_profile, samples, with_precision
 from medsearch.report.live import LiveSearch
-from medsearch.run import Run, Settings
+from medsearch.run import Run, SearchConfig
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype
 
@@ -46,9 +46,9 @@ class Job:
     """One search being carried out; what may end the process it runs in is done by ``lab`` and ``trainers``."""
 
     run: Run
-    settings: Settings
+    config: SearchConfig
     command: str
-    setting: Setting
+    setup: Setup
     cost: CostModel
     fitting: Fitting
     budget: Budget
@@ -109,55 +109,55 @@ class Job:
 
 def begin(
     run: Run,
-    settings: Settings,
+    config: SearchConfig,
     command: str,
-    setting: Setting,
+    setup: Setup,
     view: LiveSearch,
     clock: Clock,
     lab: Children,
     trainers: Children,
 ) -> Job:
-    """What ``settings`` ask for, as far as it is known before anything is measured but the faster precision.
+    """What ``config`` asks for, as far as it is known before anything is measured but the faster precision.
 
     Args:
-        run, settings, command, setting: as for :func:`~medsearch.pipeline.search.search`.
+        run, config, command, setup: as for :func:`~medsearch.pipeline.search.search`.
         view: shows how far it is.
         clock: of the run.
         lab: a process that holds the data, for whatever is measured or exported.
         trainers: those that train.
     """
-    profile = open_profile(settings)
+    profile = open_profile(config)
     if run.profile.exists():
         profile.move(run.profile)
     deaths = Deaths(in_a_line(profile.device["runtime"]), run=run.deaths, cache=deaths_file())
-    precision = run.state().get("precision", settings.precision)
+    precision = run.state().get("precision", config.precision)
     if precision is None:
         view.phase("choosing the precision of training")
-        precision = _faster_precision(setting, lab, deaths, view)
+        precision = _faster_precision(setup, lab, deaths, view)
         run.note(precision=precision)
-    setting = with_precision(setting, precision)
-    budget = _budget(settings)
-    inference = budget.inference is not None or settings.fit_batch
-    cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
-    if setting.recipe.precision != LAST_RESORT:
-        view.phase(f"looking at the operators of training in {setting.recipe.precision}")
-        if dead := _deadly(cost, samples(setting)):
+    setup = with_precision(setup, precision)
+    budget = _budget(config)
+    inference = budget.inference is not None or config.fit_batch
+    cost = _cost_model(setup, profile, inference=inference, lab=lab, deaths=deaths)
+    if setup.recipe.precision != LAST_RESORT:
+        view.phase(f"looking at the operators of training in {setup.recipe.precision}")
+        if dead := _deadly(cost, samples(setup)):
             view.note(dead)
-            setting = with_precision(setting, LAST_RESORT)
-            cost = _cost_model(setting, profile, inference=inference, lab=lab, deaths=deaths)
+            setup = with_precision(setup, LAST_RESORT)
+            cost = _cost_model(setup, profile, inference=inference, lab=lab, deaths=deaths)
             run.note(precision=LAST_RESORT, precision_because=dead)
     job = Job(
         run=run,
-        settings=settings,
+        config=config,
         command=command,
-        setting=setting,
+        setup=setup,
         cost=cost,
         fitting=Fitting(
             cost=cost,
-            recipe=setting.recipe,
-            limit=budget.memory if settings.fit_batch else None,
-            changing=lab.call(setting.changing_memory) if settings.fit_batch else 0,
-            precisions=tuple(dict.fromkeys((setting.recipe.precision, settings.precision or "bf16"))),
+            recipe=setup.recipe,
+            limit=budget.memory if config.fit_batch else None,
+            changing=lab.call(setup.changing_memory) if config.fit_batch else 0,
+            precisions=tuple(dict.fromkeys((setup.recipe.precision, config.precision or "bf16"))),
             deaths=deaths,
         ),
         budget=budget,
@@ -184,38 +184,38 @@ def _deadly(cost: CostModel, networks: Sequence[Genotype]) -> str:
     return f"in {precision} {seen}; so this run trains in {LAST_RESORT}"
 
 
-def _faster_precision(setting: Setting, lab: Children, deaths: Deaths, view: LiveSearch) -> str:
+def _faster_precision(setup: Setup, lab: Children, deaths: Deaths, view: LiveSearch) -> str:
     """``"bf16"`` where a training step is faster with it here, and does not end its process; else ``"fp32"``."""
-    genotype, seconds = middle(setting.space), {}
+    genotype, seconds = middle(setup.space), {}
     for precision in ("fp32", "bf16"):
-        recipe = replace(setting.recipe, precision=precision)
+        recipe = replace(setup.recipe, precision=precision)
         try:
-            seconds[precision] = lab.call(setting.step_seconds, genotype, recipe, doing="timing a training step")
+            seconds[precision] = lab.call(setup.step_seconds, genotype, recipe, doing="timing a training step")
         except ChildDied as death:
             view.note(str(deaths.record(death, named(genotype), precision=precision)))
     return min(seconds, key=seconds.__getitem__, default=LAST_RESORT)
 
 
-def _budget(settings: Settings) -> Budget:
+def _budget(config: SearchConfig) -> Budget:
     return Budget(
-        memory=settings.memory_bytes,
-        latency=settings.latency_ms,
-        parameters=settings.parameters,
-        inference=settings.inference_bytes,
-        macs=settings.macs,
-        file=settings.file_bytes,
+        memory=config.memory_bytes,
+        latency=config.latency_ms,
+        parameters=config.parameters,
+        inference=config.inference_bytes,
+        macs=config.macs,
+        file=config.file_bytes,
     )
 
 
-def _cost_model(setting: Setting, profile: Profile, *, inference: bool, lab: Children, deaths: Deaths) -> CostModel:
-    recipe = setting.recipe
+def _cost_model(setup: Setup, profile: Profile, *, inference: bool, lab: Children, deaths: Deaths) -> CostModel:
+    recipe = setup.recipe
     threads = profile.device["threads"]
-    conditions = Conditions(size=setting.data.size, batch=recipe.batch, precision=recipe.precision, threads=threads)
+    conditions = Conditions(size=setup.data.size, batch=recipe.batch, precision=recipe.precision, threads=threads)
     cost = CostModel(
-        setting.interface,
+        setup.interface,
         conditions,
         profile,
-        loss=setting.task.loss,
+        loss=setup.task.loss,
         inference=inference,
         helper=lab,
         deaths=deaths,

@@ -17,7 +17,7 @@ from medsearch.measure.estimate import Estimate
 from medsearch.measure.latency.timing import Latency
 from medsearch.measure.memory.peak import measured_peak
 from medsearch.measure.memory.workspace import allocated_peak
-from medsearch.train import Recipe, Task
+from medsearch.train import Task, TrainingRecipe
 from medsearch.train.loop import as_target
 from medsearch.train.step_cost import step_memory
 
@@ -31,7 +31,7 @@ def measure(
     model: nn.Module,
     data: Dataset,
     task: Task,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     *,
     onnx: bytes = b"",
     names: Collection[str] = NAMES,
@@ -69,7 +69,7 @@ def inference_memory(model: nn.Module, data: Dataset) -> int:
     return measured_peak(forward, [*model.state_dict().values(), image], image.device)
 
 
-def changing_memory(data: Dataset, recipe: Recipe) -> int:
+def changing_memory(data: Dataset, recipe: TrainingRecipe) -> int:
     """Peak bytes of the random changes of a batch; 0 where a GPU trains, because they are made beside it."""
     if torch.cuda.is_available():
         return 0

@@ -16,7 +16,7 @@ from medsearch.measure.memory.processor import in_a_line, operators_file
 from medsearch.measure.memory.step import StepMemory, this_device
 from medsearch.measure.memory.workspace import Workspaces, run_operator
 from medsearch.pipeline.profile import covering
-from medsearch.pipeline.setup import Setting
+from medsearch.pipeline.setup import Setup
 from medsearch.train.workers import pool
 
 PRECISIONS = ("fp32", "bf16")
@@ -24,30 +24,30 @@ SAID_EVERY = 50
 
 
 def exercise(
-    setting: Setting, runtime: dict[str, Any], *, say: Callable[[str], None], networks: int | None = None
+    setup: Setup, runtime: dict[str, Any], *, say: Callable[[str], None], networks: int | None = None
 ) -> list[dict[str, Any]]:
     """Trace networks that between them have every option of the space, in both precisions, and run their operators.
 
     What an operator takes is kept for later searches, and so is what it has done to the process that ran it.
 
     Args:
-        setting: space, data, and batch.
+        setup: space, data, and batch.
         runtime: the device, as a profile describes it.
         say: told how far it is.
         networks: how many; None gives all that are needed.
     """
-    drawn = list(islice(covering(setting.space, random.Random(1)), networks))
+    drawn = list(islice(covering(setup.space, random.Random(1)), networks))
     deaths = Deaths(in_a_line(runtime.get("runtime", DEFAULT)), cache=deaths_file())
     device = this_device()
     rows, ended = [], []
-    with pool(setting.data, workers=1) as child:
+    with pool(setup.data, workers=1) as child:
         spaces = Workspaces(device.kind, measure=isolated(run_operator, child, deaths))
-        batch = setting.recipe.batch
+        batch = setup.recipe.batch
         steps = StepMemory(
-            setting.interface,
-            setting.data.size,
+            setup.interface,
+            setup.data.size,
             batches=(batch, batch),
-            loss=setting.task.loss,
+            loss=setup.task.loss,
             workspaces=spaces,
             device=device,
         )

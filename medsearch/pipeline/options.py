@@ -1,4 +1,4 @@
-"""Options of the command line and of recipes to the settings of a search."""
+"""Options of the command line and of recipes to the configuration of a search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medsearch.core.errors import RunError, UsageError
 from medsearch.core.library import find
 from medsearch.core.units import format_seconds, parse_bytes, parse_count, parse_seconds
 from medsearch.data.load import is_embedded
-from medsearch.run import Run, Settings
+from medsearch.run import Run, SearchConfig
 
 TEXTS = ("data", "task", "space", "strategy", "precision", "profile", "runtime")
 PRECISIONS = ("fp32", "bf16")
@@ -32,8 +32,8 @@ QUANTITIES = {
 }
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """The settings that the recipe and then the command line ask for.
+def settings_of(options: argparse.Namespace) -> SearchConfig:
+    """What the recipe and then the command line ask for.
 
     Raises:
         MedsearchError: for a unit, number or recipe key that cannot be read.
@@ -49,7 +49,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         least = 0 if name == "seed" else 1
         if name in values and values[name] < least:
             raise UsageError(f"--{name.replace('_', '-')}", f"expected at least {least}, got {values[name]}.")
-    return Settings(**{**values, **_absolute(values)})
+    return SearchConfig(**{**values, **_absolute(values)})
 
 
 def _absolute(values: dict[str, Any]) -> dict[str, str]:
@@ -62,26 +62,26 @@ def _absolute(values: dict[str, Any]) -> dict[str, str]:
     return {name: os.path.abspath(path) for name, path in paths.items() if Path(path).exists()}
 
 
-def with_more(run: Run, options: argparse.Namespace) -> Settings:
-    """The settings of a run with the limits and the places of data and space that the command line now gives.
+def with_more(run: Run, options: argparse.Namespace) -> SearchConfig:
+    """The configuration of a run with the limits and the places of data and space that the command line now gives.
 
     Raises:
         UsageError: for a setting that would no longer be that of the trials which are there.
         RunError: for a finished run without new limits, and for limits that leave nothing to do.
     """
-    asked, default = vars(settings_of(options)), vars(Settings())
+    asked, default = vars(settings_of(options)), vars(SearchConfig())
     given = {name: value for name, value in asked.items() if value != default[name]}
     limits = {name: given.pop(name) for name in LIMITS if name in given}
     places = {name: given.pop(name) for name in ("data", "space") if name in given}
     for name, value in given.items():
-        if value != (kept := getattr(run.settings, name)):
+        if value != (kept := getattr(run.config, name)):
             problem = f"the run was begun with {name} = {kept}, now {value} is asked for."
             remedy = "Beside --resume, only --time, --trials, and the places of --data and --space may change."
             raise UsageError("--resume", problem, remedy)
     _check_limits(run, **limits)
     if run.finished:
         limits = {**dict.fromkeys(LIMITS), **limits}
-    return replace(run.settings, **limits, **places)
+    return replace(run.config, **limits, **places)
 
 
 def _check_limits(run: Run, *, seconds: float | None = None, trials: int | None = None) -> None:
@@ -124,9 +124,9 @@ def _quantity(key: str, entry: Node) -> dict[str, Any]:
     return {field: parse(str(entry.value), where=entry.where)}  # type: ignore[operator]
 
 
-def run_folder(out: str | None, settings: Settings) -> Path:
+def run_folder(out: str | None, config: SearchConfig) -> Path:
     """Where a run goes: as asked, or ``runs/<data>-<date and time>``."""
     if out:
         return Path(out)
-    name = Path(settings.data).stem if settings.data else "brain2d"
+    name = Path(config.data).stem if config.data else "brain2d"
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

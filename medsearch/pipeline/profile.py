@@ -14,10 +14,10 @@ from medsearch.measure.costs.model import Conditions, CostModel
 from medsearch.measure.device import Profile
 from medsearch.measure.latency.residual import fit, with_repeats
 from medsearch.measure.latency.timer import restart
-from medsearch.pipeline.setup import Setting
+from medsearch.pipeline.setup import Setup
 from medsearch.spaces import Genotype, Space
 
-PROBES = 180
+MOST_PARTS = 180
 """Parts that are timed at most."""
 NETWORKS = 20
 """Whole networks that are timed: what sums over parts miss is learned from them."""
@@ -25,39 +25,44 @@ ROUNDS, REPEATS = 9, 3
 DRAWN = 300
 
 
-def profiled(setting: Setting) -> str:
+def profiled(setup: Setup) -> str:
     """What a residual model of a profile holds for: space, task, channels and image size."""
-    size = "x".join(map(str, setting.data.size))
-    return f"{setting.space.name} {setting.data.task} {setting.interface.channels}x{size}"
+    size = "x".join(map(str, setup.data.size))
+    return f"{setup.space.name} {setup.data.task} {setup.interface.channels}x{size}"
 
 
 def make_profile(
-    setting: Setting, profile: Profile, *, say: Callable[[str], None], probes: int = PROBES, networks: int = NETWORKS
+    setup: Setup,
+    profile: Profile,
+    *,
+    say: Callable[[str], None],
+    benchmarks: int = MOST_PARTS,
+    networks: int = NETWORKS,
 ) -> list[dict[str, Any]]:
-    """Time parts of the setting's space, then whole networks of it, and save both in ``profile``.
+    """Time parts of a search's space, then whole networks of it, and save both in ``profile``.
 
     Parts and networks are timed in :data:`ROUNDS` rounds, each in random order.
     """
     begun = time.perf_counter()
-    conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32")
-    cost = CostModel(setting.interface, conditions, profile)
+    conditions = Conditions(size=setup.data.size, batch=setup.recipe.batch, precision="fp32")
+    cost = CostModel(setup.interface, conditions, profile)
     rng = random.Random(1)
-    candidates = [probe for genotype in covering(setting.space, rng) for probe in cost.probes(genotype)]
-    wanted = cost.times.missing(candidates)[:probes]
+    candidates = [benchmark for genotype in covering(setup.space, rng) for benchmark in cost.benchmarks(genotype)]
+    wanted = cost.times.missing(candidates)[:benchmarks]
     say(f"{len(wanted)} parts to time, then {networks} networks, in {ROUNDS} rounds each")
     cost.times.time(wanted, rounds=ROUNDS, seen=_each_round(len(wanted), say))
-    drawn = [setting.space.sample(rng) for _ in range(networks)]
-    repeats = _measured(setting, cost, drawn, say)
+    drawn = [setup.space.sample(rng) for _ in range(networks)]
+    repeats = _measured(setup, cost, drawn, say)
     measured = [statistics.median(spent) for spent in repeats]
     sums = [cost.sums(genotype) for genotype in drawn]
     residual = fit([total.latency for total in sums], [total.features for total in sums], measured)
     predicted = [residual.apply(total.latency, total.features, "ms").value for total in sums]
     unseen = [value / math.exp(error) for value, error in zip(measured, residual.errors, strict=True)]
     accuracy = Accuracy.of(unseen, measured)
-    name, residual = profiled(setting), with_repeats(residual, measured, repeats)
+    name, residual = profiled(setup), with_repeats(residual, measured, repeats)
     profile.residuals[name] = residual
     profile.accuracy[name] = {
-        "probes": len(wanted) + networks,
+        "benchmarks": len(wanted) + networks,
         "networks": networks,
         "held_out_median_error_percent": accuracy.median_error_percent,
         "held_out_p95_error_percent": accuracy.p95_error_percent,
@@ -67,7 +72,7 @@ def make_profile(
     profile.save()
     found = {
         "for": name,
-        "probes": len(wanted) + networks,
+        "benchmarks": len(wanted) + networks,
         "held-out median error %": round(accuracy.median_error_percent, 2),
         "95th percentile %": round(accuracy.p95_error_percent, 2),
         "interval +- %": round(100 * residual.spread, 1),
@@ -94,15 +99,13 @@ def covering(space: Space, rng: random.Random) -> Iterator[Genotype]:
         given = {gene: options[pick] for gene, options in widths.items()}
         for gene, options in space.genes().items():
             if gene not in widths:
-                yield from (space.reach(gene, option, given) for option in options)
+                yield from (space.with_option(gene, option, given) for option in options)
     yield from (space.sample(rng) for _ in range(DRAWN))
 
 
-def _measured(
-    setting: Setting, cost: CostModel, drawn: list[Genotype], say: Callable[[str], None]
-) -> list[list[float]]:
+def _measured(setup: Setup, cost: CostModel, drawn: list[Genotype], say: Callable[[str], None]) -> list[list[float]]:
     """Milliseconds of whole networks, measured :data:`REPEATS` times, each in a process of its own."""
-    files, found = [setting.file(genotype) for genotype in drawn], []
+    files, found = [setup.file(genotype) for genotype in drawn], []
     for repeat in range(REPEATS):
         restart()
         found.append(cost.times.whole(files, rounds=ROUNDS // REPEATS))

@@ -14,7 +14,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     """The ``results.json`` of a run; RunError if there is none."""
     path = folder / "results.json"
     if not path.exists():
-        going = (folder / "settings.json").exists()
+        going = (folder / "config.json").exists()
         remedy = f"Finish it with: {resume_command(folder)}" if going else "Give the folder that -o named."
         raise RunError(str(folder), "there are no results here.", remedy)
     results = read_json(path)

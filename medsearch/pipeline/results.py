@@ -28,14 +28,14 @@ def collect(
     state = job.run.state()
     on_front = {trial.number for trial in front(trials)}
     phases = state.get("phases", {})
-    data = job.setting.data.fingerprint()
-    ordered = sorted(delivered, key=lambda network: job.setting.task.error(network.validation))
+    data = job.setup.data.fingerprint()
+    ordered = sorted(delivered, key=lambda network: job.setup.task.error(network.validation))
     return {
         "name": job.run.folder.name,
         "command": job.command,
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": job.settings.seed,
+        "seed": job.config.seed,
         "seconds": {
             "profile": phases.get("measuring"),
             "search": phases.get("searching"),
@@ -45,12 +45,12 @@ def collect(
         },
         "data": {
             **{key: data[key] for key in ("name", "task", "dims", "size", "channels", "classes", "sha256")},
-            "source": job.setting.data.source,
+            "source": job.setup.data.source,
             "counts": data["images"],
-            "note": "; ".join(job.setting.data.notes) or None,
+            "note": "; ".join(job.setup.data.notes) or None,
         },
-        "primary": job.setting.task.primary,
-        "space": {"name": job.setting.space.name, "architectures": job.setting.space.size()},
+        "primary": job.setup.task.primary,
+        "space": {"name": job.setup.space.name, "architectures": job.setup.space.size()},
         "families": {name: MIXERS[name].FAMILY for name in MIXERS},  # type: ignore[attr-defined]
         "recipe": _recipe(job, state),
         "budgets": _budgets(job),
@@ -63,7 +63,7 @@ def collect(
             "workers": job.workers,
         },
         "trials": [trial_row(trial, on_front, int(state.get("epochs_search", 0))) for trial in trials],
-        "proposals": {**state.get("tally", {}), "trials_over_budget": _trials_over(job, trials)},
+        "proposals": {**state.get("proposals", {}), "trials_over_budget": _trials_over(job, trials)},
         "prediction": state.get("accuracy", {}),
         "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
@@ -110,7 +110,7 @@ def _remarks(state: dict[str, Any], deaths: Sequence[Death]) -> list[str]:
 
 
 def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
-    recipe = asdict(job.setting.recipe)
+    recipe = asdict(job.setup.recipe)
     augment = recipe.pop("augment")
     del recipe["epochs"], recipe["seed"]
     epochs = {
@@ -121,8 +121,8 @@ def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _budgets(job: Job) -> list[dict[str, Any]]:
-    recipe, threads = job.setting.recipe, job.cost.conditions.threads
-    how = "in pieces, 16 bits or with blocks run again where needed" if job.settings.fit_batch else recipe.precision
+    recipe, threads = job.setup.recipe, job.cost.conditions.threads
+    how = "in pieces, 16 bits or with blocks run again where needed" if job.config.fit_batch else recipe.precision
     conditions = {
         "memory": f"one training step, batch {recipe.batch}, {how}",
         "latency": f"{job.cost.profile.device['runtime']}, batch 1, {threads} thread{'s' * (threads > 1)}",

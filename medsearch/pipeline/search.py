@@ -24,14 +24,14 @@ from medsearch.pipeline.fitting import ENDLESS
 from medsearch.pipeline.job import Clock, Job, begin
 from medsearch.pipeline.measurement import latency_estimate
 from medsearch.pipeline.results import collect, trial_row
-from medsearch.pipeline.setup import Setting, samples
+from medsearch.pipeline.setup import Setup, samples
 from medsearch.pipeline.trainings import instead, step_seconds, training
 from medsearch.report.live import LiveSearch
 from medsearch.report.page import write_report
-from medsearch.run import Run, Settings
-from medsearch.search import INTERRUPTED, STRATEGIES, Search, Store, Tally, Trial, front
+from medsearch.run import Run, SearchConfig
+from medsearch.search import INTERRUPTED, STRATEGIES, ProposalStatistics, Search, Store, Trial, front
 from medsearch.spaces import Genotype
-from medsearch.train import Recipe
+from medsearch.train import TrainingRecipe
 from medsearch.train.workers import default_workers, pool
 
 DEFAULT_SECONDS = 15 * 60.0
@@ -42,14 +42,14 @@ TRIALS_WANTED = 14
 MOST_FAILURES = 8  # trials that may fail before one ends well
 
 
-def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict[str, Any]:
+def search(run: Run, config: SearchConfig, command: str, setup: Setup) -> dict[str, Any]:
     """Carry out a search in ``run``, from wherever it stands, and return its results (see ``results.json``).
 
     Args:
         run: where everything is kept.
-        settings: what was asked.
+        config: what was asked.
         command: that began the run.
-        setting: what :func:`prepare` made of the settings.
+        setup: what :func:`prepare` made of the config.
 
     Raises:
         BudgetError: if nothing fits; before anything is trained, and a new run is removed.
@@ -57,19 +57,19 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
         RefusedError: if no trained network kept the budgets when it was measured.
         WriteError: if a file of the run cannot be written; what was finished is kept, and the run can be resumed.
     """
-    if settings.seconds is None and settings.trials is None:
-        settings = replace(settings, seconds=DEFAULT_SECONDS)
-    clock = Clock(settings.seconds, run.seconds, time.monotonic())
-    title = f"{setting.data.name}: {setting.data.task} in {setting.space.name}"
-    workers = settings.workers or default_workers()
+    if config.seconds is None and config.trials is None:
+        config = replace(config, seconds=DEFAULT_SECONDS)
+    clock = Clock(config.seconds, run.seconds, time.monotonic())
+    title = f"{setup.data.name}: {setup.data.task} in {setup.space.name}"
+    workers = config.workers or default_workers()
     with (
-        LiveSearch(title, seconds=settings.seconds, spent=clock.before, resume=run.resume_command) as view,
-        pool(setting.data, workers=1) as lab,
-        pool(setting.data, workers=workers) as trainers,
+        LiveSearch(title, seconds=config.seconds, spent=clock.before, resume=run.resume_command) as view,
+        pool(setup.data, workers=1) as lab,
+        pool(setup.data, workers=workers) as trainers,
     ):
-        _show_earlier(run, setting, view)
+        _show_earlier(run, setup, view)
         try:
-            job = begin(run, settings, command, setting, view, clock, lab, trainers)
+            job = begin(run, config, command, setup, view, clock, lab, trainers)
             _measure_machine(job)
         except (BudgetError, SpaceError):
             run.discard()
@@ -79,7 +79,7 @@ def search(run: Run, settings: Settings, command: str, setting: Setting) -> dict
             raise _nothing(job, trials)
         delivered, refused = deliver_all(job, finalists(job, trials))
         results = collect(job, trials, delivered, refused)
-        if settings.compress:
+        if config.compress:
             compress_best(job, results)
         write_report(results, run.folder)
         run.finish(results)
@@ -99,25 +99,25 @@ def _measure_machine(job: Job) -> None:
             for name, found in calibrate_job(job).items():
                 job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
     try:
-        tried = (*samples(job.setting), job.setting.space.first())
+        tried = (*samples(job.setup), job.setup.space.first())
         if all(job.fitting(genotype).impossible for genotype in tried):
             last = f"; the last one: {job.deaths.of_run[-1]}" if job.deaths.of_run else ""
-            problem = f"none of {len(tried)} networks of '{job.setting.space.name}' can be trained and run here{last}."
+            problem = f"none of {len(tried)} networks of '{job.setup.space.name}' can be trained and run here{last}."
             raise RunError(
                 str(job.run.folder), problem, "medsearch doctor --operators says what this machine cannot do."
             )
-        if all(job.budget.excess(job.fitting(genotype)) > 0 for genotype in tried):
-            job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setting.space.name}'")
+        if all(job.budget.violation(job.fitting(genotype)) > 0 for genotype in tried):
+            job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setup.space.name}'")
     finally:
         job.keep_measurements()
 
 
 def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
     """The costs of the network of the space where ``goal`` is smallest."""
-    return job.fitting(job.setting.space.minimise(lambda genotype: goal(job.fitting(genotype))))
+    return job.fitting(job.setup.space.minimise(lambda genotype: goal(job.fitting(genotype))))
 
 
-def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
+def _measure_costs(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
     """The costs of ``genotype``, those called ``names`` measured; endless where its process ended twice."""
     limits = job.budget.limits()
     for _ in range(2):
@@ -134,10 +134,10 @@ def _settle(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
     return replace(job.fitting(genotype), **found)
 
 
-def _measured(job: Job, genotype: Genotype, recipe: Recipe, names: Sequence[str]) -> dict[str, Estimate]:
-    setting = job.setting
-    onnx = job.lab.call(setting.exported, genotype) if {"latency", "file"} & set(names) else b""
-    found: dict[str, Estimate] = job.lab.call(setting.costs, genotype, recipe, onnx, tuple(names), doing="measuring")
+def _measured(job: Job, genotype: Genotype, recipe: TrainingRecipe, names: Sequence[str]) -> dict[str, Estimate]:
+    setup = job.setup
+    onnx = job.lab.call(setup.exported, genotype) if {"latency", "file"} & set(names) else b""
+    found: dict[str, Estimate] = job.lab.call(setup.costs, genotype, recipe, onnx, tuple(names), doing="measuring")
     if "latency" in names:
         found["latency"] = latency_estimate(job.cost.times.latency(onnx))
     return found
@@ -149,45 +149,45 @@ def _percent(found: Accuracy) -> str:
 
 def _search(job: Job) -> list[Trial]:
     """Trials until the search's share of the time, or the number asked for, is used up."""
-    store = Store(job.run.storage, job.setting.space)
+    store = Store(job.run.storage, job.setup.space)
     trials = store.trials()
     if _enough(job, [trial for trial in trials if trial.state != "running"]):
         return trials
     with job.phase("searching"):
         epochs = _epochs_search(job)
         search = Search(
-            space=job.setting.space,
-            strategy=STRATEGIES.find(job.settings.strategy, where="--strategy")(),
+            space=job.setup.space,
+            strategy=STRATEGIES.find(job.config.strategy, where="--strategy")(),
             cost=job.fitting,
             budget=job.budget,
             evaluator=lambda genotype: training(job, genotype, epochs),
             facts=job.fitting.facts,
-            settle=lambda genotype, names: _settle(job, genotype, names),
+            measure=lambda genotype, names: _measure_costs(job, genotype, names),
             failed=lambda genotype, problem, before: instead(job, genotype, problem, before),
             executor=job.trainers,
             store=store,
             workers=job.workers,
-            seed=job.settings.seed,
-            tally=Tally(**job.run.state().get("tally", {})),
+            seed=job.config.seed,
+            proposals=ProposalStatistics(**job.run.state().get("proposals", {})),
         )
         for trial in search.run(until=lambda history: _enough(job, history)):
             leading = front(store.trials())
             best = {one.number for one in leading}
             job.view.trial(trial_row(trial, best, epochs))
             job.view.front([trial_row(one, best, epochs) for one in leading])
-            job.run.note(tally=search.tally.to_data(), seconds=job.clock.spent, trials=len(store.trials()))
+            job.run.note(proposals=search.proposals.to_data(), seconds=job.clock.spent, trials=len(store.trials()))
     job.keep_measurements()
     return store.trials()
 
 
-def _show_earlier(run: Run, setting: Setting, view: LiveSearch) -> None:
+def _show_earlier(run: Run, setup: Setup, view: LiveSearch) -> None:
     """Begin the view with the trials that earlier starts have ended.
 
     Raises:
         RunError: where the run knows of more than there are.
     """
     known = run.known_trials()
-    trials = Store(run.storage, setting.space).trials() if run.has_trials else []
+    trials = Store(run.storage, setup.space).trials() if run.has_trials else []
     if len(trials) < known:
         problem = f"holds {len(trials)} trials, and the run has had {known}."
         raise RunError(str(run.folder / "study.db"), problem, "Restore it from a copy, or begin another run.")
@@ -204,11 +204,11 @@ def _show_earlier(run: Run, setting: Setting, view: LiveSearch) -> None:
 def _enough(job: Job, trials: Sequence[Trial]) -> bool:
     """Whether no further trial shall begin: those that run are taken to end well until they have not."""
     good = [trial for trial in trials if trial.state != "failed"]
-    if job.settings.trials is not None and len(good) >= job.settings.trials:
+    if job.config.trials is not None and len(good) >= job.config.trials:
         return True
     if not good and len(_failures(trials)) >= MOST_FAILURES:
         return True
-    return _search_left(job) <= 0 and (len(good) >= job.settings.finalists or job.clock.left(LATEST_SEARCH) <= 0)
+    return _search_left(job) <= 0 and (len(good) >= job.config.finalists or job.clock.left(LATEST_SEARCH) <= 0)
 
 
 def _search_left(job: Job) -> float:
@@ -239,13 +239,13 @@ def _nothing(job: Job, trials: Sequence[Trial]) -> RunError:
 def _epochs_search(job: Job) -> int:
     """As many epochs a trial as let about ``TRIALS_WANTED`` trials end in the search's time."""
     state = job.run.state()
-    if job.settings.epochs_search is not None:
-        return job.settings.epochs_search
+    if job.config.epochs_search is not None:
+        return job.config.epochs_search
     if "epochs_search" in state:
         return int(state["epochs_search"])
-    setting = job.setting
-    steps = [step_seconds(job, genotype) for genotype in samples(job.setting)[:3]]
-    epoch = statistics.median(steps) * math.ceil(len(setting.data.train) / setting.recipe.batch) * EVALUATION
+    setup = job.setup
+    steps = [step_seconds(job, genotype) for genotype in samples(job.setup)[:3]]
+    epoch = statistics.median(steps) * math.ceil(len(setup.data.train) / setup.recipe.batch) * EVALUATION
     left = _search_left(job)
     seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED
     epochs = max(2, min(30, round(seconds / epoch)))

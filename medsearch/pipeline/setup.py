@@ -22,11 +22,11 @@ from medsearch.measure.costs.calibration import Measured
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
-from medsearch.run import Settings
+from medsearch.run import SearchConfig
 from medsearch.search import STRATEGIES
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype, Space, read_space
-from medsearch.train import Recipe, Task, fresh, make_task
+from medsearch.train import Task, TrainingRecipe, fresh, make_task
 from medsearch.train.step_cost import step_memory, step_seconds
 from medsearch.train.workers import held
 
@@ -38,7 +38,7 @@ CALIBRATION_NETWORKS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Setup:
     """Everything that is fixed before the first proposal.
 
     It travels without its data, to a process that was given the data when it began.
@@ -48,7 +48,7 @@ class Setting:
     task: Task
     interface: Interface
     space: Space
-    recipe: Recipe
+    recipe: TrainingRecipe
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None}
@@ -73,7 +73,7 @@ class Setting:
         """Peak bytes of a training step of an untrained network."""
         return step_memory(self.network(genotype), self.data, self.task, self.recipe)
 
-    def step_seconds(self, genotype: Genotype, recipe: Recipe) -> float:
+    def step_seconds(self, genotype: Genotype, recipe: TrainingRecipe) -> float:
         """Seconds of a training step of an untrained network."""
         return step_seconds(self.network(genotype), self.data, self.task, recipe, steps=2)
 
@@ -85,7 +85,9 @@ class Setting:
         """Peak bytes of the random changes of a batch."""
         return changing_memory(self.data, self.recipe)
 
-    def costs(self, genotype: Genotype, recipe: Recipe, onnx: bytes, names: tuple[str, ...]) -> dict[str, Estimate]:
+    def costs(
+        self, genotype: Genotype, recipe: TrainingRecipe, onnx: bytes, names: tuple[str, ...]
+    ) -> dict[str, Estimate]:
         """The costs called ``names`` of an untrained network, its latency aside, measured."""
         return measure(self.network(genotype), self.data, self.task, recipe, onnx=onnx, names=names)
 
@@ -109,9 +111,9 @@ class Setting:
         ]
 
 
-def space_name(settings: Settings, data: Dataset) -> str:
+def space_name(config: SearchConfig, data: Dataset) -> str:
     """The space that was asked for, or that of the data's dimensions."""
-    return settings.space or DEFAULT_SPACE[data.dims]
+    return config.space or DEFAULT_SPACE[data.dims]
 
 
 def read_named_space(name: str, *, task: str) -> Space:
@@ -125,31 +127,31 @@ def interface_of(data: Dataset) -> Interface:
     return Interface(task=data.task, channels=data.channels, outputs=len(data.classes) or data.channels)
 
 
-def prepare(settings: Settings) -> Setting:
+def prepare(config: SearchConfig) -> Setup:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
-    STRATEGIES.find(settings.strategy, where="--strategy")
-    if settings.fit_batch and settings.memory_bytes is None:
+    STRATEGIES.find(config.strategy, where="--strategy")
+    if config.fit_batch and config.memory_bytes is None:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
-    data = load(settings.data, task=settings.task)
+    data = load(config.data, task=config.task)
     interface = interface_of(data)
-    space = read_named_space(space_name(settings, data), task=data.task)
+    space = read_named_space(space_name(config, data), task=data.task)
     if space.dims != data.dims:
         raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
     check(space, interface)
-    open_profile(settings)
+    open_profile(config)
     task = make_task(data.task, outputs=interface.outputs, dims=data.dims)
-    batch = settings.batch or default_batch(data)
-    lr = Recipe.lr * math.sqrt(batch / BATCH[2])
-    recipe = Recipe(epochs=1, batch=batch, lr=lr, precision=settings.precision or "fp32", seed=settings.seed)
+    batch = config.batch or default_batch(data)
+    lr = TrainingRecipe.lr * math.sqrt(batch / BATCH[2])
+    recipe = TrainingRecipe(epochs=1, batch=batch, lr=lr, precision=config.precision or "fp32", seed=config.seed)
     torch.set_num_threads(1)
-    return Setting(data=data, task=task, interface=interface, space=space, recipe=recipe)
+    return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe)
 
 
-def samples(setting: Setting) -> list[Genotype]:
+def samples(setup: Setup) -> list[Genotype]:
     """Random networks to calibrate by, the middle one first."""
-    rng = random.Random(setting.recipe.seed)
-    drawn = [middle(setting.space)]
-    drawn += [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
+    rng = random.Random(setup.recipe.seed)
+    drawn = [middle(setup.space)]
+    drawn += [setup.space.sample(rng) for _ in range(CALIBRATION_NETWORKS - 1)]
     return list(dict.fromkeys(drawn))
 
 
@@ -159,18 +161,18 @@ def default_batch(data: Dataset) -> int:
     return min(1 << (most.bit_length() - 1), len(data.train))
 
 
-def open_profile(settings: Settings) -> Profile:
+def open_profile(config: SearchConfig) -> Profile:
     """The profile that latencies are predicted by.
 
     Raises:
         UsageError: if there is no file that was asked for.
         RunError: if it is damaged, or of another device, runtime or number of threads.
     """
-    if settings.profile is not None and not Path(settings.profile).is_file():
-        remedy = f"Make one here: medsearch doctor --profile -o {settings.profile}"
-        raise UsageError("--profile", f"there is no file '{settings.profile}'.", remedy)
-    file = Path(settings.profile) if settings.profile else None
-    return Profile(threads=settings.latency_threads, runtime=settings.runtime, file=file)
+    if config.profile is not None and not Path(config.profile).is_file():
+        remedy = f"Make one here: medsearch doctor --profile -o {config.profile}"
+        raise UsageError("--profile", f"there is no file '{config.profile}'.", remedy)
+    file = Path(config.profile) if config.profile else None
+    return Profile(threads=config.latency_threads, runtime=config.runtime, file=file)
 
 
 def save_in_cache(profile: Profile) -> str:
@@ -182,6 +184,6 @@ def save_in_cache(profile: Profile) -> str:
     return ""
 
 
-def with_precision(setting: Setting, precision: str) -> Setting:
-    """The same setting, trained in ``precision``."""
-    return replace(setting, recipe=replace(setting.recipe, precision=precision))
+def with_precision(setup: Setup, precision: str) -> Setup:
+    """The same setup, trained in ``precision``."""
+    return replace(setup, recipe=replace(setup.recipe, precision=precision))

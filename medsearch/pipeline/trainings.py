@@ -18,9 +18,9 @@ SLOW_STEP_SECONDS = 10.0
 
 def training(job: Job, genotype: Genotype, epochs: int) -> Remote:
     """A training, with the time after which it counts as hanging."""
-    steps = epochs * math.ceil(len(job.setting.data.train) / job.setting.recipe.batch)
+    steps = epochs * math.ceil(len(job.setup.data.train) / job.setup.recipe.batch)
     return Remote(
-        interface=job.setting.interface,
+        interface=job.setup.interface,
         recipe=replace(job.fitting.recipe_of(genotype), epochs=epochs),
         limit_s=min(LEAST_LIMIT_SECONDS + SLOW_STEP_SECONDS * steps, max(LEAST_LIMIT_SECONDS, job.clock.left())),
     )
@@ -31,7 +31,7 @@ def instead(job: Job, genotype: Genotype, problem: BaseException, before: int) -
     if not isinstance(problem, ChildDied):
         return None
     death = job.died(genotype, problem, precision=job.fitting.recipe_of(genotype).precision)
-    if before or job.budget.excess(job.fitting(genotype)) > 0:
+    if before or job.budget.violation(job.fitting(genotype)) > 0:
         return None
     return f"{death}; tried again in {job.fitting.recipe_of(genotype).precision}"
 
@@ -40,7 +40,7 @@ def step_seconds(job: Job, genotype: Genotype) -> float:
     """Seconds of a training step of ``genotype``; those of a slow one where its process ended."""
     recipe = job.fitting.recipe_of(genotype)
     try:
-        return float(job.lab.call(job.setting.step_seconds, genotype, recipe, doing="timing a training step"))
+        return float(job.lab.call(job.setup.step_seconds, genotype, recipe, doing="timing a training step"))
     except ChildDied as death:
         job.died(genotype, death, precision=recipe.precision)
         return SLOW_STEP_SECONDS

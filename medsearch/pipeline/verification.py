@@ -24,7 +24,7 @@ from medsearch.measure.memory.processor import instructions
 from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.setup import save_in_cache
-from medsearch.train import Recipe, make_task
+from medsearch.train import TrainingRecipe, make_task
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
 PARTS = ("architecture", "verdict", "device", "instructions", "versions", "conditions", "limits")
@@ -49,7 +49,7 @@ class Certificate:
     device: Mapping[str, Any]
     instructions: Mapping[str, Any]
     versions: Mapping[str, Any]
-    recipe: Recipe
+    recipe: TrainingRecipe
     images: str
     size: tuple[int, ...]
     runtime: str
@@ -141,7 +141,7 @@ def read_certificate(path: Path) -> Certificate:
         device={name: node.value for name, node in entries["device"].entries().items()},
         instructions={name: node.value for name, node in entries["instructions"].entries().items()},
         versions={name: node.value for name, node in entries["versions"].entries().items()},
-        recipe=Recipe(
+        recipe=TrainingRecipe(
             epochs=1,
             batch=batch,
             accumulate=conditions["training_accumulate"].integer(low=1, high=batch),

@@ -25,7 +25,7 @@ def summary(results: Data) -> str:
         "Mixer families": _families(results),
         "How the search went": _search(results),
         "Data": _pairs(_data(results)),
-        "Recipe": _pairs((results.get("recipe") or {}).items()),
+        "TrainingRecipe": _pairs((results.get("recipe") or {}).items()),
         "Machine": _pairs((results.get("machine") or {}).items()),
         "Reproduce": _reproduce(results),
         "Remarks": (f"- {_flat(remark)}" for remark in results.get("remarks") or []),

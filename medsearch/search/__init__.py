@@ -1,7 +1,7 @@
 """Space, budget and evaluator to a front of genotypes.  Nothing here builds a model: evaluators are handed in."""
 
 from medsearch.search.front import choose, front
-from medsearch.search.loop import Evaluation, Evaluator, Search, Tally, reason
+from medsearch.search.loop import Evaluation, Evaluator, ProposalStatistics, Search, reason
 from medsearch.search.store import INTERRUPTED, Store
 from medsearch.search.strategy import STRATEGIES, Strategy, Trial
 
@@ -13,7 +13,7 @@ __all__ = [
     "Search",
     "Store",
     "Strategy",
-    "Tally",
+    "ProposalStatistics",
     "Trial",
     "choose",
     "front",

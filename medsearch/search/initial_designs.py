@@ -1,7 +1,7 @@
 """The first trials of a search: one plain network per mixer, and the thesis that MLPs belong early and attention late.
 
-A few trials decide how a short search goes.  Anchors show every mixer family once, at middling width and depth, before
-the strategy starts to learn, so a short search can still say what each family is worth on this data.
+A few trials decide how a short search goes.  Initial designs show every mixer family once, at middling width and
+depth, before the strategy starts to learn, so a short search can still say what each family is worth on this data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from medsearch.spaces import Genotype, Space
 
 
-def anchors(space: Space) -> Iterator[Genotype]:
+def initial_designs(space: Space) -> Iterator[Genotype]:
     """Genotypes with every open value in the middle: one mixer in all stages, then MLP to attention by stage."""
     options = space.genes()
     mixer_genes = [gene for gene in options if gene.rsplit(".", 1)[-1] == "mixer"]
@@ -31,7 +31,7 @@ def anchors(space: Space) -> Iterator[Genotype]:
 
 def middle(space: Space) -> Genotype:
     """The first of them: what stands for the networks of the space where one must."""
-    return next(anchors(space), space.first())
+    return next(initial_designs(space), space.first())
 
 
 def _by_stage(genes: list[str], options: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

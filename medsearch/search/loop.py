@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from medsearch.core.errors import MedsearchError
 from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.estimate import Estimate
-from medsearch.search.initial_designs import anchors
+from medsearch.search.initial_designs import initial_designs
 from medsearch.search.store import INTERRUPTED, Store
 from medsearch.search.strategy import Strategy, Trial
 from medsearch.spaces import Genotype, Space
@@ -49,7 +49,7 @@ class Evaluation(Protocol):
     def seconds(self) -> float: ...
 
 
-class Settle(Protocol):
+class Measure(Protocol):
     """Measures the costs called ``names`` of a genotype; returns all its costs, the measured ones without doubt."""
 
     def __call__(self, genotype: Genotype, names: Sequence[str]) -> Costs: ...
@@ -68,7 +68,7 @@ class Evaluator(Protocol):
 
 
 @dataclass
-class Tally:
+class ProposalStatistics:
     """How proposals fared before they became trials."""
 
     drawn: int = 0
@@ -96,7 +96,7 @@ class Search:
         seed: with one worker, the same seed and evaluator give the same trials.
         evaluator: the evaluator of one genotype, in place of ``evaluate``, where not all are tried alike.
         facts: plain data to keep with a trial beside its costs.
-        settle: measures what the prediction leaves open; without it only what fits for sure becomes a trial.
+        measure: measures what the prediction leaves open; without it only what fits for sure becomes a trial.
         failed: told what an evaluation raised, and how often this trial has failed before; returns what is tried
             instead, after which ``evaluator`` and ``cost`` are asked anew, or None to give the trial up.
         patience: a trial is stopped when this many earlier ones, no dearer than it, were better at the same epoch.
@@ -113,17 +113,17 @@ class Search:
     seed: int = 0
     evaluator: Callable[[Genotype], Evaluator] | None = None
     facts: Callable[[Genotype], dict[str, Any]] | None = None
-    settle: Settle | None = None
+    measure: Measure | None = None
     failed: Callable[[Genotype, BaseException, int], str | None] | None = None
     patience: int = 2
-    tally: Tally = field(default_factory=Tally)
+    proposals: ProposalStatistics = field(default_factory=ProposalStatistics)
     _failures: Counter[int] = field(default_factory=Counter, init=False, repr=False)
-    _settled: dict[Genotype, Costs] = field(default_factory=dict, init=False, repr=False)
+    _measured_costs: dict[Genotype, Costs] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, *, until: Callable[[Sequence[Trial]], bool]) -> Iterator[Trial]:
         """Begin trials until ``until(all trials)`` says stop or nothing new fits; yields each trial as it ends."""
         queue = self.store.recover()
-        first = list(anchors(self.space))
+        first = list(initial_designs(self.space))
         running: dict[Future[Evaluation], int] = {}
         try:
             while True:
@@ -149,39 +149,39 @@ class Search:
 
     def costs(self, genotype: Genotype) -> Costs:
         """What is known of a genotype: measured where a prediction left open whether it fits, else predicted."""
-        return self._settled.get(genotype) or self.cost(genotype)
+        return self._measured_costs.get(genotype) or self.cost(genotype)
 
-    def excess(self, genotype: Genotype) -> float:
+    def violation(self, genotype: Genotype) -> float:
         """By how much the upper bound is over budget, as a share; 0 or less fits."""
-        return self.budget.excess(self.costs(genotype))
+        return self.budget.violation(self.costs(genotype))
 
-    def _excess_at_best(self, genotype: Genotype) -> float:
+    def _violation_at_best(self, genotype: Genotype) -> float:
         """The same by the lower bound, where nothing was measured yet."""
-        if genotype in self._settled:
-            return self.excess(genotype)
-        return self.budget.excess(_at_best(self.cost(genotype)))
+        if genotype in self._measured_costs:
+            return self.violation(genotype)
+        return self.budget.violation(_at_best(self.cost(genotype)))
 
     def _fitting(self, proposal: Genotype, seen: Collection[Genotype], rng: random.Random) -> Genotype | None:
         """The proposal or a neighbour that fits; what may fit is measured before it counts."""
-        for _ in range(DOUBTS if self.settle else 0):
-            found = self.space.repair(proposal, self._excess_at_best, rng)
+        for _ in range(DOUBTS if self.measure else 0):
+            found = self.space.repair(proposal, self._violation_at_best, rng)
             if found is None or found in seen or self._fits(found):
                 return found
             proposal = found
-        return self.space.repair(proposal, self.excess, rng)
+        return self.space.repair(proposal, self.violation, rng)
 
     def _fits(self, genotype: Genotype) -> bool:
         """Whether every limit is kept, by a measurement where the prediction leaves it open."""
-        if self.settle and genotype not in self._settled and self.excess(genotype) > 0:
+        if self.measure and genotype not in self._measured_costs and self.violation(genotype) > 0:
             costs = self.cost(genotype)
             doubtful = [
                 name
                 for name, limit in self.budget.limits().items()
                 if getattr(costs, name).low <= limit < getattr(costs, name).high
             ]
-            if self.budget.excess(_at_best(costs)) <= 0:
-                self._settled[genotype] = self.settle(genotype, doubtful)
-        return self.excess(genotype) <= 0
+            if self.budget.violation(_at_best(costs)) <= 0:
+                self._measured_costs[genotype] = self.measure(genotype, doubtful)
+        return self.violation(genotype) <= 0
 
     def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
         history = [
@@ -195,7 +195,7 @@ class Search:
         for attempt in range(ATTEMPTS):
             seed = hash((self.seed, len(history), attempt)) & 0x7FFFFFFF
             rng = random.Random(seed)
-            self.tally.drawn += 1
+            self.proposals.drawn += 1
             if attempt == 0 and len(seen) < len(first):
                 proposal = first[len(seen)]
             else:
@@ -204,9 +204,9 @@ class Search:
                 proposal = self.space.mutate(proposal, rng)
             fitting = self._fitting(proposal, seen, rng)
             if fitting is not None and fitting not in seen:
-                self.tally.repaired += fitting != proposal
+                self.proposals.repaired += fitting != proposal
                 return fitting
-            self.tally.resampled += 1
+            self.proposals.resampled += 1
         return None
 
     def _again(self, number: int, future: Future[Evaluation]) -> Future[Evaluation] | None:
@@ -219,7 +219,7 @@ class Search:
         self._failures[number] += 1
         if instead is None:
             return None
-        self._settled.pop(genotype, None)
+        self._measured_costs.pop(genotype, None)
         costs = self.costs(genotype)
         facts = self.facts(genotype) if self.facts else {}
         self.store.note(number, {"costs": costs.to_data(), **facts, "tried_again": instead})

@@ -137,15 +137,15 @@ class Space:
                 if option != value:
                     yield from self._all_with({**genes, gene: option})
 
-    def repair(self, genotype: Genotype, excess: Callable[[Genotype], float], rng: random.Random) -> Genotype | None:
-        """A genotype near ``genotype`` with ``excess(g) <= 0``, by the fewest single-gene steps a greedy walk finds.
+    def repair(self, genotype: Genotype, violation: Callable[[Genotype], float], rng: random.Random) -> Genotype | None:
+        """A genotype near ``genotype`` with ``violation(g) <= 0``, by the fewest single-gene steps a greedy walk finds.
 
-        Each step takes a random feasible neighbour if there is one, else the neighbour with the least excess.
+        Each step takes a random feasible neighbour if there is one, else the neighbour with the least violation.
         None if the walk ends in a place where no neighbour is better.
         """
-        current = excess(genotype)
+        current = violation(genotype)
         while current > 0:
-            scored = [(excess(neighbour), neighbour) for neighbour in self.neighbours(genotype)]
+            scored = [(violation(neighbour), neighbour) for neighbour in self.neighbours(genotype)]
             feasible = [neighbour for value, neighbour in scored if value <= 0]
             if feasible:
                 return rng.choice(feasible)
@@ -169,7 +169,7 @@ class Space:
         """The genotype whose every gene takes its first option."""
         return self._with({})
 
-    def reach(self, gene: str, option: Any, given: Mapping[str, Any] | None = None) -> Genotype:
+    def with_option(self, gene: str, option: Any, given: Mapping[str, Any] | None = None) -> Genotype:
         """A genotype in which ``gene`` exists and has this option; others are as ``given``, or take their first one."""
         genes: Genes = {**(given or {}), gene: option}
         for above, options in self.genes().items():

@@ -22,8 +22,8 @@ from medsearch.measure.latency.runtime import DEFAULT
 from medsearch.measure.memory.processor import instructions
 from medsearch.pipeline.operators import exercise
 from medsearch.pipeline.profile import make_profile, profiled
-from medsearch.pipeline.setup import CALIBRATION_NETWORKS, Setting, prepare, save_in_cache
-from medsearch.run import Settings
+from medsearch.pipeline.setup import CALIBRATION_NETWORKS, Setup, prepare, save_in_cache
+from medsearch.run import SearchConfig
 from medsearch.spaces import Genotype
 from medsearch.studies.feasibility import feasibility
 
@@ -80,24 +80,24 @@ def doctor(
         return _machine(known)
     if feasible and out is None:
         raise UsageError("doctor --feasibility", "where should the measured trials go?", "Name a CSV file with -o.")
-    setting = prepare(Settings(data=data, space=space, precision="fp32"))
+    setup = prepare(SearchConfig(data=data, space=space, precision="fp32"))
     if operators:
-        return exercise(setting, known.device, say=say)
+        return exercise(setup, known.device, say=say)
     if profile:
-        return make_profile(setting, known, say=say)
-    conditions = Conditions(size=setting.data.size, batch=setting.recipe.batch, precision="fp32", threads=threads)
-    cost = CostModel(setting.interface, conditions, known, loss=setting.task.loss)
+        return make_profile(setup, known, say=say)
+    conditions = Conditions(size=setup.data.size, batch=setup.recipe.batch, precision="fp32", threads=threads)
+    cost = CostModel(setup.interface, conditions, known, loss=setup.task.loss)
     rng = random.Random(0)
-    drawn = [setting.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + (predictions or 0))]
-    measure = partial(setting.measured, milliseconds=cost.times.whole)
-    calibrate(cost, drawn[:CALIBRATION_NETWORKS], measure, known=known.residuals.get(profiled(setting)))
+    drawn = [setup.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + (predictions or 0))]
+    measure = partial(setup.measured, milliseconds=cost.times.whole)
+    calibrate(cost, drawn[:CALIBRATION_NETWORKS], measure, known=known.residuals.get(profiled(setup)))
     if feasible and out is not None:
-        return feasibility(setting, cost, trials=feasible, strategy=strategy, out=out)
+        return feasibility(setup, cost, trials=feasible, strategy=strategy, out=out)
     rows = read_rows(out)
     seen = {row["id"] for row in rows}
     left = [genotype for genotype in drawn[CALIBRATION_NETWORKS:] if genotype.id not in seen]
     for start in range(0, len(left), TOGETHER):
-        for row in _compare(cost, setting, left[start : start + TOGETHER]):
+        for row in _compare(cost, setup, left[start : start + TOGETHER]):
             rows.append(row)
             append_row(out, FIELDS, row)
     if unsaved := save_in_cache(known):
@@ -124,12 +124,12 @@ def summaries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     inside = statistics.mean(low <= taken <= high for low, taken, high in zip(*held, strict=True))
     holds = ["", f"{100 * inside:.1f} %", "", ""]
     return [
-        {"quantity": what, "by": how, **_judged(predicted, taken), "interval holds": share}
+        {"quantity": what, "by": how, **_errors(predicted, taken), "interval holds": share}
         for (what, how, predicted, taken), share in zip(ways, holds, strict=True)
     ]
 
 
-def _judged(predicted: list[float], measured: list[float]) -> dict[str, Any]:
+def _errors(predicted: list[float], measured: list[float]) -> dict[str, Any]:
     found = Accuracy.of(predicted, measured)
     errors = [abs(p / m - 1) for p, m in zip(predicted, measured, strict=True)]
     return {
@@ -168,8 +168,8 @@ def _machine(profile: Profile) -> list[dict[str, Any]]:
     return [{"what": what, "here": str(value)} for what, value in facts.items()]
 
 
-def _compare(cost: CostModel, setting: Setting, genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
-    found = setting.measured(genotypes, cost.times.whole)
+def _compare(cost: CostModel, setup: Setup, genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
+    found = setup.measured(genotypes, cost.times.whole)
     return [_row(cost, genotype, real) for genotype, real in zip(genotypes, found, strict=True)]
 
 

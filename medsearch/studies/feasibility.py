@@ -25,7 +25,7 @@ from medsearch.core.units import format_bytes
 from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.costs.calibration import Measured
 from medsearch.measure.costs.model import CostModel
-from medsearch.pipeline.setup import Setting
+from medsearch.pipeline.setup import Setup
 from medsearch.search import STRATEGIES, Search, Trial, front
 from medsearch.search.store import Store
 from medsearch.spaces import Genotype, Space
@@ -64,12 +64,12 @@ class _Size:
 
 
 def feasibility(
-    setting: Setting, cost: CostModel, *, trials: int, strategy: str, out: Path, seed: int = 0
+    setup: Setup, cost: CostModel, *, trials: int, strategy: str, out: Path, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Search under binding budgets, measure every trial, and say how many fit and how diverse they are.
 
     Args:
-        setting: space, data and task.
+        setup: space, data and task.
         cost: corrected by whole networks.
         trials: how many.
         strategy: of the search.
@@ -77,24 +77,24 @@ def feasibility(
         seed: of the search.
     """
     rng = random.Random(seed)
-    drawn = [setting.space.sample(rng) for _ in range(DRAWN)]
+    drawn = [setup.space.sample(rng) for _ in range(DRAWN)]
     budget = Budget(
         memory=_quartile(cost(genotype).memory.value for genotype in drawn),
         latency=_quartile(cost(genotype).latency.value for genotype in drawn),
     )
 
-    search, done = _search(setting, cost, budget, trials=trials, strategy=strategy, seed=seed)
+    search, done = _search(setup, cost, budget, trials=trials, strategy=strategy, seed=seed)
     tried = [trial.genotype for trial in done]
-    rows = _measured(setting, cost, budget, tried, out)
-    fitting = [genotype for genotype in drawn if budget.excess(cost(genotype)) <= 0]
-    made = [setting.space.repair(genotype, search.excess, rng) for genotype in drawn[:trials]]
+    rows = _measured(setup, cost, budget, tried, out)
+    fitting = [genotype for genotype in drawn if budget.violation(cost(genotype)) <= 0]
+    made = [setup.space.repair(genotype, search.violation, rng) for genotype in drawn[:trials]]
     repaired = [genotype for genotype in made if genotype is not None]
     over = {row["id"] for row in rows if row["kept"] != "True"}
     best = [trial.genotype for trial in front(done)]
     delivered = [genotype for genotype in best if genotype.id not in over]
-    again = [row["kept"] for row in _rows(setting, cost, budget, delivered)]
+    again = [row["kept"] for row in _rows(setup, cost, budget, delivered)]
     groups = {"at random": drawn, "fitting": fitting, "repaired": repaired, "tried": tried}
-    entropies = {name: _entropies(setting.space, group) for name, group in groups.items()}
+    entropies = {name: _entropies(setup.space, group) for name, group in groups.items()}
     means = {name: statistics.mean(filter(math.isfinite, by_gene.values())) for name, by_gene in entropies.items()}
     found = {
         "memory budget": format_bytes(budget.memory or 0),
@@ -104,21 +104,21 @@ def feasibility(
         "over budget when measured": f"{len(over)} ({100 * len(over) / len(rows):.2f} %)",
         "on the front, and of these refused when measured": f"{len(best)}, {len(best) - len(delivered)}",
         "delivered, and of these over budget when measured again": f"{len(delivered)}, {again.count('False')}",
-        "proposals repaired": search.tally.repaired,
-        "proposals drawn again": search.tally.resampled,
+        "proposals repaired": search.proposals.repaired,
+        "proposals drawn again": search.proposals.resampled,
         "different networks": len(set(tried)),
         "random networks that a repair made fit": f"{len(repaired)} of {len(made)}, {len(set(repaired))} different",
         "mean entropy of a gene": ", ".join(f"{value:.3f} {name}" for name, value in means.items()),
     }
     lines = [{"what": what, "here": str(value)} for what, value in found.items()]
-    for gene in sorted(setting.space.genes()):
+    for gene in sorted(setup.space.genes()):
         shares = (f"{by_gene[gene]:.2f} {name}" for name, by_gene in entropies.items())
         lines.append({"what": f"entropy of {gene}", "here": ", ".join(shares)})
     return lines
 
 
 def _search(
-    setting: Setting, cost: CostModel, budget: Budget, *, trials: int, strategy: str, seed: int
+    setup: Setup, cost: CostModel, budget: Budget, *, trials: int, strategy: str, seed: int
 ) -> tuple[Search, list[Trial]]:
     """The search, over, and its trials."""
 
@@ -127,13 +127,13 @@ def _search(
 
     with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
         search = Search(
-            space=setting.space,
+            space=setup.space,
             strategy=STRATEGIES.find(strategy, where="--strategy")(),
             cost=cost,
             budget=budget,
             evaluate=evaluate,
             executor=executor,
-            store=Store(f"sqlite:///{folder}/study.db", setting.space),
+            store=Store(f"sqlite:///{folder}/study.db", setup.space),
             seed=seed,
         )
         return search, list(search.run(until=lambda history: len(history) >= trials))
@@ -161,7 +161,7 @@ def _quartile(values: Iterable[float]) -> float:
 
 
 def _measured(
-    setting: Setting, cost: CostModel, budget: Budget, tried: Sequence[Genotype], out: Path
+    setup: Setup, cost: CostModel, budget: Budget, tried: Sequence[Genotype], out: Path
 ) -> list[dict[str, Any]]:
     ids = {genotype.id for genotype in tried}
     rows = [row for row in read_rows(out) if row["id"] in ids]
@@ -169,15 +169,15 @@ def _measured(
     left = [(number, genotype) for number, genotype in enumerate(tried) if genotype.id not in known]
     for start in range(0, len(left), TOGETHER):
         numbers, genotypes = zip(*left[start : start + TOGETHER], strict=True)
-        for number, row in zip(numbers, _rows(setting, cost, budget, genotypes), strict=True):
+        for number, row in zip(numbers, _rows(setup, cost, budget, genotypes), strict=True):
             rows.append({"trial": number, "id": tried[number].id, **row})
             append_row(out, FIELDS, rows[-1])
     return rows
 
 
-def _rows(setting: Setting, cost: CostModel, budget: Budget, genotypes: Sequence[Genotype]) -> Iterator[dict[str, Any]]:
+def _rows(setup: Setup, cost: CostModel, budget: Budget, genotypes: Sequence[Genotype]) -> Iterator[dict[str, Any]]:
     """What was predicted of networks, and what they take."""
-    found = setting.measured(genotypes, cost.times.whole)
+    found = setup.measured(genotypes, cost.times.whole)
     return (_row(cost(genotype), real, budget) for genotype, real in zip(genotypes, found, strict=True))
 
 

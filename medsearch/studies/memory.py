@@ -22,7 +22,7 @@ from medsearch.measure.memory.step import StepMemory, this_device
 from medsearch.measure.memory.workspace import Workspaces
 from medsearch.pipeline.setup import read_named_space
 from medsearch.spaces import Genotype, Space
-from medsearch.train import Recipe, Task, make_task
+from medsearch.train import Task, TrainingRecipe, make_task
 from medsearch.train.step_cost import learning_memory, traced_memory
 
 FIELDS = (
@@ -48,7 +48,7 @@ KEY = FIELDS[:8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class MemoryCase:
     """Networks of one space under one condition.
 
     Args:
@@ -86,7 +86,7 @@ class Case:
 
 
 CASES = tuple(
-    Case(space=space, task=task, size=size, batch=batch, precision=precision)
+    MemoryCase(space=space, task=task, size=size, batch=batch, precision=precision)
     for space, sizes in (
         ("hybrid2d-tiny", (((28, 28), 16), ((64, 64), 8), ((96, 80), 4))),
         ("hybrid3d-tiny", (((16, 16, 16), 8), ((28, 28, 28), 4), ((32, 40, 24), 2))),
@@ -97,7 +97,7 @@ CASES = tuple(
 )
 """Two spaces, three resolutions each, two tasks, two precisions: 24 conditions for a processor."""
 GPU_CASES = tuple(
-    Case(space=space, task=task, size=size, batch=batch, precision=precision)
+    MemoryCase(space=space, task=task, size=size, batch=batch, precision=precision)
     for space, sizes in (
         ("hybrid2d", (((128, 128), 32), ((224, 224), 16), ((512, 384), 4))),
         ("hybrid3d", (((48, 48, 48), 4), ((96, 96, 96), 2), ((64, 128, 128), 1))),
@@ -110,7 +110,7 @@ GPU_CASES = tuple(
 
 
 def memory_report(
-    *, networks: int, out: Path, cases: Sequence[Case] | None = None, seed: int = 0, trace: bool = True
+    *, networks: int, out: Path, cases: Sequence[MemoryCase] | None = None, seed: int = 0, trace: bool = True
 ) -> list[dict[str, Any]]:
     """Predict and measure the memory of ``networks`` random networks over ``cases``, in turns; returns a summary.
 
@@ -133,7 +133,7 @@ def memory_report(
     return summary(rows)
 
 
-def predictions(genotypes: Sequence[Genotype], case: Case, *, measure: bool = True) -> list[dict[str, Any]]:
+def predictions(genotypes: Sequence[Genotype], case: MemoryCase, *, measure: bool = True) -> list[dict[str, Any]]:
     """One row a network, on whatever device is present; without ``measure`` nothing is run for real.
 
     Workspaces of operators are measured where ``measure`` is set, so that without it nothing large is allocated.
@@ -169,7 +169,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _draw(cases: Sequence[Case], networks: int, seed: int) -> Iterator[tuple[_Predictor, Genotype]]:
+def _draw(cases: Sequence[MemoryCase], networks: int, seed: int) -> Iterator[tuple[_Predictor, Genotype]]:
     """Networks of every case, all of a case one after the other: they share parts."""
     for i, case in enumerate(cases):
         count = networks // len(cases) + (i < networks % len(cases))
@@ -182,12 +182,12 @@ def _draw(cases: Sequence[Case], networks: int, seed: int) -> Iterator[tuple[_Pr
 class _Predictor:
     """Predicts and measures networks of one case."""
 
-    def __init__(self, case: Case, *, workspaces: bool = True) -> None:
+    def __init__(self, case: MemoryCase, *, workspaces: bool = True) -> None:
         self.case = case
         self.kind = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = this_device()
         self.task: Task = make_task(case.task, outputs=case.interface.outputs, dims=len(case.size))
-        self.recipe = Recipe(
+        self.recipe = TrainingRecipe(
             epochs=1, batch=case.batch, precision=case.precision, checkpointing=case.checkpointing, seed=0
         )
         self.workspaces = Workspaces(self.kind) if workspaces else None
@@ -261,5 +261,5 @@ def checks_per_second(cost: CostModel, budget: Budget, space: Space, *, networks
     cost.correct()  # forgets the networks, not their parts
     start = time.process_time()
     for genotype in drawn:
-        budget.excess(cost(genotype))
+        budget.violation(cost(genotype))
     return len(drawn) / (time.process_time() - start)

@@ -43,14 +43,14 @@ _PRODUCT_NODES = ("Conv", "Gemm", "MatMul", "Attention")  # and what ONNX Runtim
 
 
 @dataclass(frozen=True, kw_only=True)
-class Race:
+class Microbenchmark:
     """Latencies of all that ran, in order, and how many times slower each is than the first, as quartiles of rounds."""
 
     times: tuple[Latency, ...]
     ratios: tuple[tuple[float, float, float], ...]
 
 
-def race(runs: Sequence[Run], *, threads: int, seconds: float) -> Race:
+def microbenchmark(runs: Sequence[Run], *, threads: int, seconds: float) -> Microbenchmark:
     """Time runs in rounds, each in random order, for about ``seconds`` or five rounds; see :func:`clock`."""
     now, order = clock(threads), random.Random(0)
     spent: list[list[float]] = [[] for _ in runs]
@@ -64,7 +64,9 @@ def race(runs: Sequence[Run], *, threads: int, seconds: float) -> Race:
             spent[index].append((now() - start) * 1e3)
     counted = [taken[WARM_UP:] for taken in spent]
     ratios = [statistics.quantiles([b / a for a, b in zip(counted[0], own, strict=True)], n=4) for own in counted]
-    return Race(times=tuple(map(Latency.of, counted)), ratios=tuple((low, mid, high) for low, mid, high in ratios))
+    return Microbenchmark(
+        times=tuple(map(Latency.of, counted)), ratios=tuple((low, mid, high) for low, mid, high in ratios)
+    )
 
 
 def forward(module: nn.Module, x_BCS: Tensor, *, bf16: bool) -> Run:

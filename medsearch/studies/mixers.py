@@ -23,25 +23,33 @@ from medsearch.core.files import write_text
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import describe
 from medsearch.measure.latency.timing import clock, session
-from medsearch.studies.microbenchmark import Race, Run, forward, products_of, products_share, race, training
-from medsearch.studies.references import RIVALS, difference, scramble
+from medsearch.studies.microbenchmark import (
+    Microbenchmark,
+    Run,
+    forward,
+    microbenchmark,
+    products_of,
+    products_share,
+    training,
+)
+from medsearch.studies.references import REFERENCES, difference, scramble
 from medsearch.studies.references.packaged import versions
 
 MODES, PRECISIONS = ("eager", "onnx", "train"), ("fp32", "bf16")
 
 LIMIT = 1e-4
-"""A rival that differs by more, relative to what varies over the map, is no rival but a mistake of the benchmark."""
+"""Relative to what varies over the map; a reference that differs by more is a mistake of the benchmark."""
 
 SLOWER, OVER = 0.9, 1.3
-"""Ratios that the summary lists: below the rival, and above the mixer's own products."""
+"""Ratios that the summary lists: below the reference, and above the mixer's own products."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One of our mixers with its knobs, and a rival, on maps of so many axes."""
+    """One of our mixers with its knobs, and a reference, on maps of so many axes."""
 
     mixer: str
-    rival: str
+    reference: str
     dims: tuple[int, ...]
     knobs: dict[str, Any] = field(default_factory=dict)
 
@@ -61,20 +69,20 @@ class Runs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Benchmark:
     """A recipe for this benchmark."""
 
     runs: tuple[Runs, ...]
     pairs: tuple[Pair, ...]
-    without_rival: dict[str, str]
+    without_reference: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class BenchmarkCase:
     """What a row is of."""
 
     mixer: str
-    rival: str
+    reference: str
     knobs: str
     shape: str
     batch: int
@@ -84,8 +92,18 @@ class Case:
 
 
 Row = dict[str, str]
-KEYS = tuple(Case.__dataclass_fields__)
-MEASURED = ("ours_ms", "rival_ms", "ratio", "ratio_low", "ratio_high", "floor_ms", "over_floor", "layout", "difference")
+KEYS = tuple(BenchmarkCase.__dataclass_fields__)
+MEASURED = (
+    "ours_ms",
+    "reference_ms",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "floor_ms",
+    "over_floor",
+    "layout",
+    "difference",
+)
 
 
 def bench_blocks(
@@ -108,7 +126,7 @@ def bench_blocks(
         say: is told every new row.
 
     Raises:
-        RefusedError: where a rival computes something else.
+        RefusedError: where a reference computes something else.
     """
     plan = read_plan(recipe)
     for name in only:
@@ -128,18 +146,18 @@ def bench_blocks(
     return totals(rows)
 
 
-def read_plan(path: Path) -> Plan:
-    """A recipe, checked: mixers, rivals and knobs exist."""
+def read_plan(path: Path) -> Benchmark:
+    """A recipe, checked: mixers, references and knobs exist."""
     root = read_node(path, error=UsageError).mapping(
-        required=("name", "runs", "rivals"), optional=("about", "without_rival")
+        required=("name", "runs", "references"), optional=("about", "without_reference")
     )
-    without = root["without_rival"].entries() if "without_rival" in root else {}
+    without = root["without_reference"].entries() if "without_reference" in root else {}
     for name in without:
         MIXERS.find(name, where=str(path))
-    return Plan(
+    return Benchmark(
         runs=tuple(_runs(node) for node in root["runs"].items()),
-        pairs=tuple(_pair(node) for node in root["rivals"].items()),
-        without_rival={name: reason.text() for name, reason in without.items()},
+        pairs=tuple(_pair(node) for node in root["references"].items()),
+        without_reference={name: reason.text() for name, reason in without.items()},
     )
 
 
@@ -162,21 +180,21 @@ def _runs(node: Node) -> Runs:
 
 
 def _pair(node: Node) -> Pair:
-    found = node.mapping(required=("mixer", "rival", "dims"), optional=("knobs",))
-    mixer, rival = found["mixer"].text(), found["rival"].text()
+    found = node.mapping(required=("mixer", "reference", "dims"), optional=("knobs",))
+    mixer, reference = found["mixer"].text(), found["reference"].text()
     MIXERS.find(mixer, where=found["mixer"].where)
-    if rival not in RIVALS:
-        raise found["rival"].wrong(f"unknown rival '{rival}'.", suggest(rival, RIVALS))
+    if reference not in REFERENCES:
+        raise found["reference"].wrong(f"unknown reference '{reference}'.", suggest(reference, REFERENCES))
     dims = tuple(item.integer(low=2, high=3) for item in found["dims"].items())
-    if not set(dims) <= set(RIVALS[rival].dims):
-        raise found["dims"].wrong(f"{rival} can do {list(RIVALS[rival].dims)}, got {list(dims)}.")
+    if not set(dims) <= set(REFERENCES[reference].dims):
+        raise found["dims"].wrong(f"{reference} can do {list(REFERENCES[reference].dims)}, got {list(dims)}.")
     knobs = found["knobs"].mapping(optional=MIXERS.knobs(mixer)) if "knobs" in found else {}
-    return Pair(mixer=mixer, rival=rival, dims=dims, knobs={name: knob.value for name, knob in knobs.items()})
+    return Pair(mixer=mixer, reference=reference, dims=dims, knobs={name: knob.value for name, knob in knobs.items()})
 
 
 def _todo(
-    plan: Plan, rows: list[Row], only: Sequence[str], threads: int | None
-) -> Iterator[tuple[Pair, str, list[Case]]]:
+    plan: Benchmark, rows: list[Row], only: Sequence[str], threads: int | None
+) -> Iterator[tuple[Pair, str, list[BenchmarkCase]]]:
     """What is not in the rows, by pair and shape."""
     done = {tuple(row[key] for key in KEYS) for row in rows}
     for pair in plan.pairs:
@@ -189,12 +207,12 @@ def _todo(
                 yield pair, shape, left
 
 
-def _cases(plan: Plan, pair: Pair, shape: str) -> list[Case]:
+def _cases(plan: Benchmark, pair: Pair, shape: str) -> list[BenchmarkCase]:
     knobs = " ".join(f"{name}={value}" for name, value in pair.knobs.items())
     return [
-        Case(
+        BenchmarkCase(
             mixer=pair.mixer,
-            rival=pair.rival,
+            reference=pair.reference,
             knobs=knobs,
             shape=shape,
             batch=runs.batch,
@@ -203,14 +221,14 @@ def _cases(plan: Plan, pair: Pair, shape: str) -> list[Case]:
             threads=threads,
         )
         for runs in plan.runs
-        if shape in runs.shapes and (runs.mode != "onnx" or RIVALS[pair.rival].onnx)
+        if shape in runs.shapes and (runs.mode != "onnx" or REFERENCES[pair.reference].onnx)
         for precision in runs.precisions
         for threads in runs.threads
     ]
 
 
 class _Bench:
-    """A mixer and its rival with the same random weights, their outputs compared."""
+    """A mixer and its reference with the same random weights, their outputs compared."""
 
     def __init__(self, pair: Pair, shape: str) -> None:
         *size, dim = map(int, shape.split("x"))
@@ -218,56 +236,63 @@ class _Bench:
         self.layout = torch.channels_last if len(size) == 2 else torch.channels_last_3d
         ours = MIXERS[pair.mixer](dim, dims=len(size), **pair.knobs).eval()
         scramble(ours, seed=0)
-        rival = copy.deepcopy(RIVALS[pair.rival].build(ours, self.size)).eval()
-        self.name = f"{pair.mixer} and {pair.rival} at {shape}"
+        reference = copy.deepcopy(REFERENCES[pair.reference].build(ours, self.size)).eval()
+        self.name = f"{pair.mixer} and {pair.reference} at {shape}"
         self.files: dict[int, list[bytes]] = {}
         x_BCS = self._input(2)
         with torch.inference_mode():
-            self.apart = self._checked(rival(x_BCS), ours(x_BCS), "torch")
+            self.apart = self._checked(reference(x_BCS), ours(x_BCS), "torch")
         self.ours = _laid_out(ours, self.layout)
-        self.rivals = {"channels last": _laid_out(copy.deepcopy(rival), self.layout), "channels first": rival}
+        self.references = {
+            "channels last": _laid_out(copy.deepcopy(reference), self.layout),
+            "channels first": reference,
+        }
 
-    def row(self, case: Case, seconds: float) -> Row:
+    def row(self, case: BenchmarkCase, seconds: float) -> Row:
         """The measured part of a row."""
         torch.set_num_threads(case.threads)
         if case.mode == "onnx":
             times, floor, layout = self._in_runtime(case, seconds)
         else:
             times, floor, layout = self._in_torch(case, seconds)
-        ours, rival = (latency.median_ms for latency in times.times[:2])
+        ours, reference = (latency.median_ms for latency in times.times[:2])
         low, ratio, high = times.ratios[1]
-        numbers = {"ours_ms": ours, "rival_ms": rival, "ratio": ratio, "ratio_low": low, "ratio_high": high}
+        numbers = {"ours_ms": ours, "reference_ms": reference, "ratio": ratio, "ratio_low": low, "ratio_high": high}
         numbers |= {"floor_ms": floor, "over_floor": ours / floor} if floor else {}
         written = {name: f"{value:.4g}" for name, value in numbers.items()}
         return {**dict.fromkeys(MEASURED, ""), **written, "layout": layout, "difference": f"{self.apart:.1e}"}
 
-    def _in_torch(self, case: Case, seconds: float) -> tuple[Race, float, str]:
-        """The rival in the layout that it is faster in; the products of ours run beside both."""
+    def _in_torch(self, case: BenchmarkCase, seconds: float) -> tuple[Microbenchmark, float, str]:
+        """The reference in the layout that it is faster in; the products of ours run beside both."""
         make = training if case.mode == "train" else forward
-        for module in (self.ours, *self.rivals.values()):
+        for module in (self.ours, *self.references.values()):
             module.train(case.mode == "train")
         x_BCS, bf16 = self._input(case.batch), case.precision == "bf16"
         laid_out = x_BCS.contiguous(memory_format=self.layout)
         inputs = {"channels last": laid_out, "channels first": x_BCS}
-        rivals = {layout: make(rival, inputs[layout], bf16=bf16) for layout, rival in self.rivals.items()}
-        layout = min(rivals, key=lambda name: _glance(rivals[name], case.threads))
+        references = {
+            layout: make(reference, inputs[layout], bf16=bf16) for layout, reference in self.references.items()
+        }
+        layout = min(references, key=lambda name: _glance(references[name], case.threads))
         ours = make(self.ours, laid_out, bf16=bf16)
         products = products_of(ours)
-        runs = [ours, rivals[layout]] if products is None else [ours, rivals[layout], products]
-        times = race(runs, threads=case.threads, seconds=seconds)
+        runs = [ours, references[layout]] if products is None else [ours, references[layout], products]
+        times = microbenchmark(runs, threads=case.threads, seconds=seconds)
         return times, times.times[2].median_ms if products else 0.0, layout
 
-    def _in_runtime(self, case: Case, seconds: float) -> tuple[Race, float, str]:
+    def _in_runtime(self, case: BenchmarkCase, seconds: float) -> tuple[Microbenchmark, float, str]:
         """Both files have the layout of ONNX; what share the products take is told by the runtime."""
         x_BCS = self._input(case.batch)
         if case.batch not in self.files:
-            modules = (self.ours, self.rivals["channels first"])
+            modules = (self.ours, self.references["channels first"])
             self.files[case.batch] = [to_onnx_fast(module, (x_BCS,)) for module in modules]
         inputs = {"input_0": x_BCS.numpy()}
         opened = [session(file, threads=case.threads) for file in self.files[case.batch]]
-        ours, rival = (torch.from_numpy(one.run(None, inputs)[0]) for one in opened)
-        self._checked(rival, ours, "ONNX Runtime")
-        times = race([partial(one.run, None, inputs) for one in opened], threads=case.threads, seconds=seconds)
+        ours, reference = (torch.from_numpy(one.run(None, inputs)[0]) for one in opened)
+        self._checked(reference, ours, "ONNX Runtime")
+        times = microbenchmark(
+            [partial(one.run, None, inputs) for one in opened], threads=case.threads, seconds=seconds
+        )
         share = products_share(self.files[case.batch][0], inputs, threads=case.threads)
         return times, share * times.times[0].median_ms, "channels first"
 
@@ -322,12 +347,12 @@ def _as_csv(rows: list[Row]) -> str:
 def _line(row: Row) -> str:
     floor = f", {row['over_floor']} x its products" if row["over_floor"] else ""
     where = f"{row['shape']} {row['mode']} {row['precision']} threads {row['threads']}"
-    times = f"{row['ours_ms']} ms against {row['rival_ms']} ms, {row['ratio']} times as fast"
+    times = f"{row['ours_ms']} ms against {row['reference_ms']} ms, {row['ratio']} times as fast"
     return f"{_name(row)} {where}: {times}{floor}"
 
 
 def _name(row: Row) -> str:
-    return f"{row['mixer']}{' ' + row['knobs'] if row['knobs'] else ''} / {row['rival']}"
+    return f"{row['mixer']}{' ' + row['knobs'] if row['knobs'] else ''} / {row['reference']}"
 
 
 def _setting(row: Row) -> str:
@@ -337,14 +362,14 @@ def _setting(row: Row) -> str:
 def totals(rows: list[Row]) -> list[dict[str, Any]]:
     """By mode, precision and threads: how many are faster, slower or even (the quartiles of the ratio enclose 1)."""
     found = []
-    for setting in dict.fromkeys(map(_setting, rows)):
-        own = [row for row in rows if _setting(row) == setting]
+    for setup in dict.fromkeys(map(_setting, rows)):
+        own = [row for row in rows if _setting(row) == setup]
         faster = sum(float(row["ratio_low"]) > 1 for row in own)
         slower = sum(float(row["ratio_high"]) < 1 for row in own)
         mean = math.exp(statistics.fmean(math.log(float(row["ratio"])) for row in own))
         found.append(
             {
-                "setting": setting,
+                "setup": setup,
                 "rows": len(own),
                 "faster": faster,
                 "even": len(own) - faster - slower,
@@ -355,49 +380,56 @@ def totals(rows: list[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def summary(rows: list[Row], plan: Plan, command: str) -> str:
-    """All of it as Markdown: totals, where a rival is faster, where much is not products, and every ratio."""
+def summary(rows: list[Row], plan: Benchmark, command: str) -> str:
+    """All of it as Markdown: totals, where a reference is faster, where much is not products, and every ratio."""
     machine = describe(threads=1)
     used = [f"torch {torch.__version__}", machine["runtime"], *versions()]
     slower = [row for row in rows if float(row["ratio"]) < SLOWER]
     over = [row for row in rows if row["over_floor"] and float(row["over_floor"]) > OVER]
     parts = [
-        "# Token mixers beside their rivals",
+        "# Token mixers beside their references",
         f"`{command}` on {machine['cpu']}, {machine['cores']} cores; {', '.join(used)}.  Times as fast: the median "
-        "over rounds of the rival's time by ours; faster and slower: its quartiles are above or below 1; their mean is "
-        "geometric.",
+        "over rounds of the reference's time by ours; faster and slower: its quartiles are above or below 1; "
+        "their mean is geometric.",
         _table([{key: str(value) for key, value in total.items()} for total in totals(rows)]),
-        f"## Where the rival is more than {1 - SLOWER:.0%} faster",
+        f"## Where the reference is more than {1 - SLOWER:.0%} faster",
         _table([_short(row) for row in sorted(slower, key=lambda row: float(row["ratio"]))]) or "Nowhere.",
         f"## Where a mixer takes more than {OVER} times as long as its matrix products and convolutions",
         _table([_short(row) for row in sorted(over, key=lambda row: -float(row["over_floor"]))]) or "Nowhere.",
         "## All ratios",
         _table(_by_pair(rows)),
-        "## Rivals",
-        _table([{"rival": name, "source": RIVALS[name].source} for name in sorted({row["rival"] for row in rows})]),
-        "Without a rival: " + "; ".join(f"{name} ({reason})" for name, reason in plan.without_rival.items()) + ".",
+        "## References",
+        _table(
+            [
+                {"reference": name, "source": REFERENCES[name].source}
+                for name in sorted({row["reference"] for row in rows})
+            ]
+        ),
+        "Without a reference: "
+        + "; ".join(f"{name} ({reason})" for name, reason in plan.without_reference.items())
+        + ".",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _short(row: Row) -> Row:
     return {
-        "mixer / rival": _name(row),
+        "mixer / reference": _name(row),
         "shape": row["shape"],
-        "setting": _setting(row),
+        "setup": _setting(row),
         "ours ms": row["ours_ms"],
-        "rival ms": row["rival_ms"],
+        "reference ms": row["reference_ms"],
         "times as fast": f"{row['ratio']} ({row['ratio_low']} to {row['ratio_high']})",
         "ours by products": row["over_floor"],
     }
 
 
 def _by_pair(rows: list[Row]) -> list[Row]:
-    """One line for a pair and a shape, one column for a setting."""
-    settings = dict.fromkeys(map(_setting, rows))
+    """One line for a pair and a shape, one column for each condition."""
+    config = dict.fromkeys(map(_setting, rows))
     lines: dict[tuple[str, str], Row] = {}
     for row in rows:
-        empty = {"mixer / rival": _name(row), "shape": row["shape"], **dict.fromkeys(settings, "")}
+        empty = {"mixer / reference": _name(row), "shape": row["shape"], **dict.fromkeys(config, "")}
         lines.setdefault((_name(row), row["shape"]), empty)[_setting(row)] = row["ratio"]
     return list(lines.values())
 

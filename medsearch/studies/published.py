@@ -32,7 +32,7 @@ def read_point(name: str) -> Space:
     return read_named_space(name, task=published.get("task", "classification"))
 
 
-def verify(name: str | None = None) -> list[dict[str, Any]]:
+def verify_published(name: str | None = None) -> list[dict[str, Any]]:
     """A row for every point, or for one; ``verdict`` is ``equal``, ``differs``, or ``-`` where no number is claimed."""
     return [_verified(read_point(known)) for known in ([name] if name else points())]
 

@@ -11,7 +11,7 @@ from torch import nn
 from medsearch.backbones import Interface, Network, build
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
-from medsearch.train.loop import Epoch, Recipe, train
+from medsearch.train.loop import Epoch, TrainingRecipe, train
 from medsearch.train.task import Task
 
 
@@ -65,7 +65,7 @@ class Training:
     data: Dataset
     task: Task
     interface: Interface
-    recipe: Recipe
+    recipe: TrainingRecipe
     evaluate_every: int = 1
 
     def __call__(self, genotype: Genotype, bounds: tuple[float, ...] = (), *, keep_model: bool = True) -> Trained:

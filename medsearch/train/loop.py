@@ -28,7 +28,7 @@ class TrainingError(MedsearchError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingRecipe:
     """How to train.
 
     Args:
@@ -73,7 +73,7 @@ def train(
     model: nn.Module,
     data: Dataset,
     task: Task,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     *,
     watch: Callable[[Epoch], bool] | None = None,
     evaluate_every: int = 1,
@@ -125,7 +125,7 @@ class Stepper:
     """
 
     def __init__(
-        self, model: nn.Module, dims: int, task: Task, recipe: Recipe, *, teacher: nn.Module | None = None
+        self, model: nn.Module, dims: int, task: Task, recipe: TrainingRecipe, *, teacher: nn.Module | None = None
     ) -> None:
         self.layout = torch.channels_last if dims == 2 else torch.channels_last_3d
         self.model = _channels_last(model, dims).train()
@@ -246,7 +246,7 @@ def _checkpointed(model: nn.Module) -> nn.Module:
     return checkpointed(model)
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
     decayed = [p for p in model.parameters() if p.squeeze().ndim > 1]
     free = [p for p in model.parameters() if p.squeeze().ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]

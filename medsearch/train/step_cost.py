@@ -15,17 +15,17 @@ from medsearch.data import Dataset
 from medsearch.measure.memory.peak import measured_peak, traced_peak
 from medsearch.measure.memory.trace import fake
 from medsearch.measure.memory.workspace import Workspaces
-from medsearch.train.loop import Recipe, Stepper
+from medsearch.train.loop import Stepper, TrainingRecipe
 from medsearch.train.task import Task
 
 
-def _batch(data: Dataset, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+def _batch(data: Dataset, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
     """The first images of the training split, repeated if there are fewer than a batch."""
     rows = np.arange(recipe.batch) % len(data.train)
     return data.train.images[rows], data.train.targets[rows]
 
 
-def step_seconds(model: nn.Module, data: Dataset, task: Task, recipe: Recipe, *, steps: int = 3) -> float:
+def step_seconds(model: nn.Module, data: Dataset, task: Task, recipe: TrainingRecipe, *, steps: int = 3) -> float:
     """Seconds of one training step, the fastest of ``steps`` after one to warm up; the model is left as it was."""
     stepper = Stepper(copy.deepcopy(model), data.dims, task, recipe)
     images, targets = _batch(data, recipe)
@@ -38,7 +38,7 @@ def step_seconds(model: nn.Module, data: Dataset, task: Task, recipe: Recipe, *,
     return min(spent[1:])
 
 
-def step_memory(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> int:
+def step_memory(model: nn.Module, data: Dataset, task: Task, recipe: TrainingRecipe) -> int:
     """Peak bytes of one training step as :func:`train` runs it, by the allocator; the model is left as it was."""
     stepper = Stepper(copy.deepcopy(model), data.dims, task, recipe)
     images, targets = _batch(data, recipe)
@@ -46,7 +46,7 @@ def step_memory(model: nn.Module, data: Dataset, task: Task, recipe: Recipe) -> 
     return _after_one(stepper, lambda: stepper(images, targets, recipe.lr, rng), [])
 
 
-def learning_memory(model: nn.Module, images: Tensor, targets: Tensor, task: Task, recipe: Recipe) -> int:
+def learning_memory(model: nn.Module, images: Tensor, targets: Tensor, task: Task, recipe: TrainingRecipe) -> int:
     """Peak bytes of learning from a batch (B, C, *S) that is there already, by the allocator; trains the model."""
     stepper = Stepper(model, images.ndim - 2, task, recipe)
     return _after_one(stepper, lambda: stepper.learn(images, targets), [images, targets])
@@ -57,7 +57,7 @@ def traced_memory(
     images: Tensor,
     targets: Tensor,
     task: Task,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     *,
     workspaces: Workspaces | None = None,
     device: str = "cpu",

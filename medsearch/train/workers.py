@@ -16,7 +16,7 @@ from medsearch.core.children import Children, available_memory
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
 from medsearch.train.evaluator import Trained, Training
-from medsearch.train.loop import Recipe
+from medsearch.train.loop import TrainingRecipe
 from medsearch.train.task import make_task
 
 _data: Dataset | None = None
@@ -42,7 +42,7 @@ def held() -> Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A :class:`Training` whose data is already in the worker, so that only settings travel.
+    """A :class:`Training` whose data is already in the worker, so that only its configuration travels.
 
     Args:
         interface: of the networks.
@@ -53,7 +53,7 @@ class Remote:
     """
 
     interface: Interface
-    recipe: Recipe
+    recipe: TrainingRecipe
     evaluate_every: int = 1
     keep_model: bool = False
     limit_s: float | None = None

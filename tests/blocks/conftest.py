@@ -111,7 +111,7 @@ class Part:
         """What the part says of itself."""
         return module.macs(self.sizes(size) if self.kind == "head" else size)
 
-    def settings(self, dims: int) -> tuple[Part, ...]:
+    def config(self, dims: int) -> tuple[Part, ...]:
         """The part as it is, and with one knob at a time at another legal value: found by asking, not listed."""
         return (self, *_settings(self, dims))
 

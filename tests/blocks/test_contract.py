@@ -183,7 +183,7 @@ def test_costs_what_it_says(any_part: Part, dims: int) -> None:
 def test_cost_and_shape_are_as_said_with_every_knob_elsewhere(any_part: Part, dims: int) -> None:
     size = UNEVEN[dims]
     with torch.device("meta"):
-        for part in any_part.settings(dims):
+        for part in any_part.config(dims):
             module = part.build(dims).eval()
             assert module.weights() == sum(p.numel() for p in module.parameters()), part.knobs
             seen = counted(part, module, size)

@@ -44,7 +44,7 @@ def distances(part: Part, module: nn.Module, size: tuple[int, ...], axis: int) -
 @torch.no_grad()
 def test_looks_as_far_as_it_says_and_no_further(any_branch: Part, dims: int) -> None:
     """And what says to look at the whole map reaches half of a long one at least, in one of five random states."""
-    for part in any_branch.settings(dims) if dims == 2 else [any_branch]:
+    for part in any_branch.config(dims) if dims == 2 else [any_branch]:
         reach = part.build(dims).reach()
         farthest = 0
         for _ in range(5):
@@ -63,7 +63,7 @@ def test_looks_as_far_as_it_says_and_no_further(any_branch: Part, dims: int) -> 
 @torch.no_grad()
 def test_a_moved_input_moves_the_output(any_branch: Part, dims: int, close: Callable[..., bool]) -> None:
     """By as many positions as the part says, away from the borders."""
-    for part in any_branch.settings(dims) if dims == 2 else [any_branch]:
+    for part in any_branch.config(dims) if dims == 2 else [any_branch]:
         module = part.trained(dims).double()
         reach = module.reach()
         if reach is None:
@@ -102,7 +102,7 @@ def mirrored(module: nn.Module, dims: int, axis: int) -> nn.Module | None:
 @torch.no_grad()
 def test_a_mirrored_part_gives_the_mirrored_output(any_part: Part, dims: int, close: Callable[..., bool]) -> None:
     """At one length at least of several: where windows or strides do not fit, the ends of a map are not alike."""
-    for part in any_part.settings(dims) if dims == 2 else [any_part]:
+    for part in any_part.config(dims) if dims == 2 else [any_part]:
         module = part.trained(dims).double()
         for axis in range(dims):
             image = mirrored(module, dims, axis)

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from medsearch.backbones import Interface, Network, build
-from medsearch.compress import Settings, compress
+from medsearch.compress import CompressionConfig, compress
 from medsearch.compress.score import score
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.data import Dataset, Split
 from medsearch.spaces import Block, Genotype, Part, Stage
 from medsearch.train.augment import Augment
-from medsearch.train.loop import Recipe, predict, train
+from medsearch.train.loop import TrainingRecipe, predict, train
 from medsearch.train.task import make_task
 from medsearch.train.tasks.classification import Classification
 
 INTERFACE = Interface(task="classification", channels=1, outputs=3)
-RECIPE = Recipe(epochs=2, lr=2e-3, batch=16, augment=Augment(flip=False, turn=False))
+RECIPE = TrainingRecipe(epochs=2, lr=2e-3, batch=16, augment=Augment(flip=False, turn=False))
 
 
 def stripes(images: int, seed: int) -> Split:
@@ -72,11 +72,11 @@ class Closeness(Classification):
 def test_a_trained_network_becomes_smaller_faster_and_stays_as_good() -> None:
     data, task = dataset(), make_task("classification", outputs=3, dims=2)
     genotype, model = network(48, 256)
-    trained, _ = train(model, data, task, Recipe(epochs=8, lr=4e-3, batch=16, augment=RECIPE.augment))
+    trained, _ = train(model, data, task, TrainingRecipe(epochs=8, lr=4e-3, batch=16, augment=RECIPE.augment))
     state = copy.deepcopy(trained.state_dict())
     lines: list[str] = []
-    settings = Settings(keep_macs=0.5, max_drop=3.0, recipe=RECIPE, seconds=0.1)
-    found = compress(trained, genotype, INTERFACE, data, task, settings, say=lines.append)
+    config = CompressionConfig(keep_macs=0.5, max_drop=3.0, recipe=RECIPE, seconds=0.1)
+    found = compress(trained, genotype, INTERFACE, data, task, config, say=lines.append)
     assert found.size <= 0.35
     assert found.ratio >= 1
     assert found.before.metrics["accuracy"] - found.after.metrics["accuracy"] <= 0.03
@@ -98,9 +98,9 @@ def test_what_pruning_would_cost_too_much_is_quantized_only() -> None:
     data = dataset()
     genotype, model = network(48, 256)
     task = Closeness(predict(model, data.val.images))
-    settings = Settings(keep_macs=0.3, max_drop=10, recipe=Recipe(epochs=1, lr=0.0), seconds=0.05)
+    config = CompressionConfig(keep_macs=0.3, max_drop=10, recipe=TrainingRecipe(epochs=1, lr=0.0), seconds=0.05)
     lines: list[str] = []
-    found = compress(model, genotype, INTERFACE, data, task, settings, say=lines.append)
+    found = compress(model, genotype, INTERFACE, data, task, config, say=lines.append)
     assert found.genotype == genotype
     assert len([line for line in lines if line.startswith("refused with")]) == 2
     assert found.after.metrics["closeness"] >= 0.9
@@ -109,15 +109,15 @@ def test_what_pruning_would_cost_too_much_is_quantized_only() -> None:
 def test_a_file_that_does_not_get_small_enough_is_refused_with_the_numbers() -> None:
     data, task = dataset(), make_task("classification", outputs=3, dims=2)
     genotype, model = network(8, 16)
-    settings = Settings(keep_macs=1.0, keep_blocks=1.0, max_drop=100, seconds=0.05)
+    config = CompressionConfig(keep_macs=1.0, keep_blocks=1.0, max_drop=100, seconds=0.05)
     with pytest.raises(RefusedError, match=r"0\.\d\dx the size of the float file where 0\.35x is allowed"):
-        compress(model, genotype, INTERFACE, data, task, settings)
+        compress(model, genotype, INTERFACE, data, task, config)
 
 
 def test_settings_are_checked_and_say_what_is_tried() -> None:
-    assert list(Settings(keep_macs=0.5, keep_blocks=1).shares()) == [(0.5, 1), (0.75, 1), (1, 1)]
-    assert list(Settings(keep_macs=1, keep_blocks=0.5).shares()) == [(1, 0.5), (1, 1)]
-    assert list(Settings(keep_macs=1, keep_blocks=1).shares()) == [(1, 1)]
+    assert list(CompressionConfig(keep_macs=0.5, keep_blocks=1).shares()) == [(0.5, 1), (0.75, 1), (1, 1)]
+    assert list(CompressionConfig(keep_macs=1, keep_blocks=0.5).shares()) == [(1, 0.5), (1, 1)]
+    assert list(CompressionConfig(keep_macs=1, keep_blocks=1).shares()) == [(1, 1)]
     for wrong in (
         {"keep_macs": 0},
         {"keep_macs": 1.5},
@@ -126,4 +126,4 @@ def test_settings_are_checked_and_say_what_is_tried() -> None:
         {"max_drop": float("nan")},
     ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            Settings(**wrong)
+            CompressionConfig(**wrong)

@@ -49,28 +49,28 @@ def pruner(genotype: Genotype, model: torch.nn.Module) -> Pruner:
 def test_the_least_important_units_per_cost_go_first() -> None:
     cheap, dear = kind("heads", 4), kind("heads", 4, stage=1)
     scores = {cheap: torch.tensor([4.0, 1.0, 3.0, 2.0]), dear: torch.tensor([4.0, 1.0, 3.0, 2.0])}
-    kept = least_loss(scores, {cheap: 1.0, dear: 10.0}, excess=11.0)
+    kept = least_loss(scores, {cheap: 1.0, dear: 10.0}, violation=11.0)
     assert {unit.place.at[0]: chosen.tolist() for unit, chosen in kept.items()} == {1: [0, 2]}
 
 
 def test_nothing_goes_without_an_excess() -> None:
     unit = kind("hidden", 32)
-    assert least_loss({unit: torch.rand(32)}, {unit: 1.0}, excess=0.0) == {}
+    assert least_loss({unit: torch.rand(32)}, {unit: 1.0}, violation=0.0) == {}
 
 
 @pytest.mark.parametrize(
-    ("count", "excess", "left"),
+    ("count", "violation", "left"),
     [(32, 3, 24), (27, 1, 24), (27, 4, 16), (100, 1, 96), (100, 5, 80), (100, 1000, 16), (8, 9, 8)],
 )
-def test_hidden_widths_become_multiples_and_end_at_the_floor(count: int, excess: float, left: int) -> None:
+def test_hidden_widths_become_multiples_and_end_at_the_floor(count: int, violation: float, left: int) -> None:
     unit = kind("hidden", count)
-    kept = least_loss({unit: torch.rand(count)}, {unit: 1.0}, excess=excess)
+    kept = least_loss({unit: torch.rand(count)}, {unit: 1.0}, violation=violation)
     assert len(kept.get(unit, range(count))) == left
 
 
 def test_a_last_head_stays() -> None:
     unit = kind("heads", 3)
-    assert len(least_loss({unit: torch.rand(3)}, {unit: 1.0}, excess=100.0)[unit]) == 1
+    assert len(least_loss({unit: torch.rand(3)}, {unit: 1.0}, violation=100.0)[unit]) == 1
 
 
 def test_importance_is_the_squared_slope_of_the_loss_by_finite_differences() -> None:

@@ -11,7 +11,7 @@ from medsearch.backbones import Interface, build
 from medsearch.compress.quantize import Quantized, groups, observe, quantize
 from medsearch.compress.score import outputs
 from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency.timing import duel
+from medsearch.measure.latency.timing import paired_benchmark
 from medsearch.spaces import Block, Genotype, Part, Stage
 
 SIZE = (16, 16)
@@ -96,7 +96,7 @@ def test_the_stopwatch_knows_more_work_from_less() -> None:
     def layers(count: int) -> bytes:
         return to_onnx(torch.nn.Sequential(*(torch.nn.Conv2d(8, 8, 3) for _ in range(count))), (48, 48), 8)
 
-    faster, slow, quick = duel(layers(8), layers(2), ((1, 8, 48, 48),), seconds=0.1)
+    faster, slow, quick = paired_benchmark(layers(8), layers(2), ((1, 8, 48, 48),), seconds=0.1)
     assert 2 < faster < 8
     assert quick.median_ms < slow.median_ms
     assert slow.runs == quick.runs >= 10

@@ -37,16 +37,16 @@ def full(**values: float) -> Costs:
 
 
 def test_every_cost_can_be_limited_and_all_at_once() -> None:
-    assert ALL.excess(full()) == pytest.approx(-0.1) and ALL.over(full()) == []
+    assert ALL.violation(full()) == pytest.approx(-0.1) and ALL.over(full()) == []
     for name, limit in ALL.limits().items():
         assert ALL.over(full(**{name: 1.5 * limit})) == [name]
-        assert ALL.excess(full(**{name: 1.5 * limit})) == pytest.approx(0.5)
+        assert ALL.violation(full(**{name: 1.5 * limit})) == pytest.approx(0.5)
     assert ALL.over(full(memory=2e9, file=9e6)) == ["memory", "file"]
 
 
 def test_a_limit_on_what_nobody_knows_is_not_kept() -> None:
     unknown = costs(1.0, 1.0)
-    assert Budget(file=1e12).over(unknown) == ["file"] and Budget(inference=1e12).excess(unknown) > 0
+    assert Budget(file=1e12).over(unknown) == ["file"] and Budget(inference=1e12).violation(unknown) > 0
     assert "file" not in unknown.to_data() and "file" in full().to_data()
 
 
@@ -104,27 +104,27 @@ def test_three_limits_of_which_two_must_give_say_so() -> None:
 def test_only_limits_that_are_set_count() -> None:
     assert BOTH.limits() == {"memory": 1e9, "latency": 20.0}
     assert Budget().limits() == {} and Budget().over(costs(1e12, 1e6)) == []
-    assert Budget().excess(costs(1e12, 1e6)) < 0
+    assert Budget().violation(costs(1e12, 1e6)) < 0
     assert Budget(parameters=5e5).over(costs(1.0, 1.0)) == ["parameters"]
 
 
 def test_the_excess_is_that_of_the_limit_most_overdrawn() -> None:
-    assert BOTH.excess(costs(1.1e9, 30.0)) == pytest.approx(0.5)
-    assert BOTH.excess(costs(1.3e9, 10.0)) == pytest.approx(0.3)
-    assert BOTH.excess(costs(0.9e9, 10.0)) == pytest.approx(-0.1)
+    assert BOTH.violation(costs(1.1e9, 30.0)) == pytest.approx(0.5)
+    assert BOTH.violation(costs(1.3e9, 10.0)) == pytest.approx(0.3)
+    assert BOTH.violation(costs(0.9e9, 10.0)) == pytest.approx(-0.1)
     assert BOTH.over(costs(1.1e9, 30.0)) == ["memory", "latency"]
     assert BOTH.over(costs(0.9e9, 30.0)) == ["latency"]
 
 
 def test_a_limit_is_kept_to_the_last_unit() -> None:
-    assert (BOTH.excess(costs(1e9, 20.0)), BOTH.over(costs(1e9, 20.0))) == (0.0, [])
-    assert BOTH.excess(costs(1e9 + 1, 20.0)) > 0 and BOTH.over(costs(1e9 + 1, 20.0)) == ["memory"]
+    assert (BOTH.violation(costs(1e9, 20.0)), BOTH.over(costs(1e9, 20.0))) == (0.0, [])
+    assert BOTH.violation(costs(1e9 + 1, 20.0)) > 0 and BOTH.over(costs(1e9 + 1, 20.0)) == ["memory"]
 
 
 def test_doubt_counts_against_a_network() -> None:
     assert BOTH.over(costs(0.95e9, 10.0)) == []
     assert BOTH.over(costs(0.95e9, 10.0, doubt=0.1)) == ["memory"]
-    assert BOTH.excess(costs(0.95e9, 10.0, doubt=0.1)) == pytest.approx(0.045)
+    assert BOTH.violation(costs(0.95e9, 10.0, doubt=0.1)) == pytest.approx(0.045)
 
 
 def test_a_budget_that_something_keeps_passes() -> None:

@@ -13,12 +13,12 @@ import pytest
 from medsearch.core.errors import RunError, WriteError
 from medsearch.measure import device
 from medsearch.measure.device import Profile, cache_folder, describe
-from medsearch.measure.latency.residual import Residual
-from medsearch.measure.latency.table import Spot, Timing
+from medsearch.measure.latency.residual import ResidualModel
+from medsearch.measure.latency.table import PartKey, Timing
 
 
 def timing(key: str, ms: float = 1.0) -> Timing:
-    return Timing(spot=Spot(key=key, group="g", variant=key, work=10.0), ms=ms)
+    return Timing(part_key=PartKey(key=key, group="g", variant=key, work=10.0), ms=ms)
 
 
 def keys(profile: Profile) -> set[str]:
@@ -29,7 +29,9 @@ def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     profile = Profile(threads=1, folder=tmp_path / "deep" / "er")
     profile.table.add(timing("nn.ReLU() @ 3x8x8", 0.25))
     profile.overhead = 0.01
-    profile.residuals["tiny"] = Residual(constant=0.1, centre=(0.5,), weights=(0.2,), spread=0.03, errors=(0.01, -0.02))
+    profile.residuals["tiny"] = ResidualModel(
+        constant=0.1, centre=(0.5,), weights=(0.2,), spread=0.03, errors=(0.01, -0.02)
+    )
     profile.accuracy["tiny"] = {"networks": 2}
     profile.save()
     again = Profile(threads=1, folder=tmp_path / "deep" / "er")

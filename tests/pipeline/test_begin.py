@@ -57,8 +57,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def resume(*arguments: str) -> Run:
-    with go_on(options("--resume", "run", *arguments)) as (run, setting):
-        assert setting.space.name == "tiny"
+    with go_on(options("--resume", "run", *arguments)) as (run, setup):
+        assert setup.space.name == "tiny"
     return run
 
 
@@ -72,11 +72,11 @@ def refused(error: type[MedsearchError], *arguments: str) -> str:
 
 
 def test_paths_are_kept_in_full_and_the_run_goes_on_from_any_folder(run: Run, tmp_path: Path) -> None:
-    kept = json.loads((run.folder / "settings.json").read_text())
+    kept = json.loads((run.folder / "config.json").read_text())
     there = tmp_path / "there"
     assert (kept["data"], kept["space"]) == (str(there / "mine.npz"), str(there / "tiny.yaml"))
     assert kept["inputs"]["data"]["images"] == {"train": 12, "val": 4, "test": 4}
-    assert resume().settings == run.settings
+    assert resume().config == run.config
 
 
 def test_a_name_is_no_path_whatever_lies_there(run: Run) -> None:
@@ -84,8 +84,8 @@ def test_a_name_is_no_path_whatever_lies_there(run: Run) -> None:
 
     Path("brain2d").mkdir()
     Path("tiny").mkdir()
-    settings = settings_of(options("--data", "brain2d", "--space", "tiny"))
-    assert (settings.data, settings.space) == ("brain2d", "tiny")
+    config = settings_of(options("--data", "brain2d", "--space", "tiny"))
+    assert (config.data, config.space) == ("brain2d", "tiny")
 
 
 def test_two_processes_do_not_go_on_with_one_run(run: Run) -> None:
@@ -99,8 +99,8 @@ def test_data_that_were_moved_are_asked_for_and_then_remembered(run: Run) -> Non
     message = refused(DataError)
     assert "there/mine.npz: the images that this run was begun with are no longer there" in message
     assert "medsearch search --resume run --data PLACE" in message
-    assert resume("--data", "moved.npz").settings.data == str(Path.cwd() / "moved.npz")
-    assert resume().settings.data == str(Path.cwd() / "moved.npz")
+    assert resume("--data", "moved.npz").config.data == str(Path.cwd() / "moved.npz")
+    assert resume().config.data == str(Path.cwd() / "moved.npz")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_targets_in_another_order_are_other_data(run: Run) -> None:
 
 def test_remarks_in_the_space_may_change(run: Run) -> None:
     Path("there/tiny.yaml").write_text("# for edge devices\n" + TINY.replace("{name: conv, ", "{ name:  conv, "))
-    assert resume().settings == run.settings
+    assert resume().config == run.config
 
 
 def test_another_space_is_refused_with_what_differs_and_the_old_one_is_at_hand(run: Run) -> None:
@@ -146,7 +146,7 @@ def test_another_space_is_refused_with_what_differs_and_the_old_one_is_at_hand(r
     assert "stages.0.mixer.kernel is one of 3, 5, 7 (was one of 3, 5)" in message
     assert "stages.0.channel.ratio is 3 (was 2)" in message
     assert "medsearch search --resume run --space run/space.yaml" in message
-    assert resume("--space", "run/space.yaml").settings.space == str(Path.cwd() / "run" / "space.yaml")
+    assert resume("--space", "run/space.yaml").config.space == str(Path.cwd() / "run" / "space.yaml")
     resume()
     Path("run/space.yaml").write_text(TINY.replace("[8, 16]", "[8, 24]"))
     assert "run/space.yaml was changed as well" in refused(SpaceError)
@@ -165,14 +165,14 @@ def test_a_space_that_is_gone_or_broken_is_named_with_the_old_one(run: Run, text
 def test_new_limits_are_kept_and_time_is_shared_out_anew(run: Run) -> None:
     run.note(seconds=90.0, search_end=60.0, epochs={"abc": 3})
     again = resume("--time", "10m", "--trials", "4")
-    assert (again.settings.seconds, again.settings.trials) == (600.0, 4)
+    assert (again.config.seconds, again.config.trials) == (600.0, 4)
     assert again.state().items() >= {"search_end": None, "epochs": {}, "seconds": 90.0}.items()
     again.note(search_end=200.0)
     again = resume("--time", "10m")
-    assert (again.settings.trials, again.state()["search_end"]) == (4, 200.0)
+    assert (again.config.trials, again.state()["search_end"]) == (4, 200.0)
     again.finish({"delivered": [], "trials": [{"state": "complete"}] * 4})
     again = resume("--trials", "9")
-    assert (again.settings.seconds, again.settings.trials, again.finished) == (None, 9, False)
+    assert (again.config.seconds, again.config.trials, again.finished) == (None, 9, False)
 
 
 def test_what_a_killed_writer_left_is_removed(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Each network trained in the way whose step keeps the limit; what was chosen keeps it for real."""
+"""Each network trained in the plan whose step keeps the limit; what was chosen keeps it for real."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medsearch.measure.device import Profile
 from medsearch.pipeline.fitting import Fitting
 from medsearch.pipeline.measurement import changing_memory, inference_memory
 from medsearch.spaces import Genotype, read_space
-from medsearch.train import Recipe, fresh, make_task
+from medsearch.train import TrainingRecipe, fresh, make_task
 from medsearch.train.step_cost import step_memory
 
 SPACE = """\
@@ -27,7 +27,7 @@ heads: {classification: classify}
 stages:
   - {dim: 16, depth: 3, mixer: {name: dwconv, kernel: 3}, channel: {name: mlp, ratio: 4}}
 """
-RECIPE = Recipe(epochs=1, batch=32)
+RECIPE = TrainingRecipe(epochs=1, batch=32)
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +85,14 @@ def test_what_is_chosen_keeps_the_limit_for_real(
     assert recipe.batch == RECIPE.batch
     assert (recipe.accumulate, recipe.precision, recipe.checkpointing) != (1, "fp32", False)
     assert recipe.precision in precisions
-    assert fitting.facts(genotype)["way"]["accumulate"] == recipe.accumulate
+    assert fitting.facts(genotype)["training_plan"]["accumulate"] == recipe.accumulate
     real = step_memory(fresh(genotype, cost.interface, data, seed=0), data, task, recipe)
     assert real <= 1.05 * limit
     assert 0.95 * fitting(genotype).memory.low <= real <= 1.05 * fitting(genotype).memory.high
 
 
 def test_no_piece_is_smaller_than_the_changes_of_a_batch(cost: CostModel, genotype: Genotype, data: Dataset) -> None:
-    """Two images at once take less than the random changes of all 128, which no way of training makes smaller.
+    """Two images at once take less than the random changes of all 128, which no plan of training makes smaller.
 
     The changes run no operator that takes anything inside itself, so that this is the same on every processor.
     """

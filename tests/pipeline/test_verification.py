@@ -25,7 +25,7 @@ from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.verification import blank, verify
 from medsearch.spaces import read_space
-from medsearch.train import Recipe, make_task
+from medsearch.train import TrainingRecipe, make_task
 
 SPACE = """\
 name: tiny
@@ -61,7 +61,7 @@ def certificate(folder: Path) -> dict[str, Any]:
     checkpoint = load_model(folder / "model.pt")
     task = make_task(checkpoint.interface.task, outputs=checkpoint.interface.outputs, dims=len(checkpoint.size))
     onnx = (folder / "model.onnx").read_bytes()
-    recipe = Recipe(epochs=1, batch=8, accumulate=2)
+    recipe = TrainingRecipe(epochs=1, batch=8, accumulate=2)
     data = blank(checkpoint, "uint8")
     times = PartTimes(Profile(threads=1))
     found = measure(checkpoint.build(), data, task, recipe, onnx=onnx)

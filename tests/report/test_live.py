@@ -22,9 +22,9 @@ class Clock:
         return self.now
 
 
-def plain(**settings):
+def plain(**config):
     file = io.StringIO()
-    return file, LiveSearch("tiny on cells", console=Console(file=file, width=40), **settings)
+    return file, LiveSearch("tiny on cells", console=Console(file=file, width=40), **config)
 
 
 def terminal():

@@ -44,31 +44,31 @@ class Measuring:
 @pytest.mark.parametrize(("factor", "widest"), [(0.95, 24), (1.05, 16)])
 def test_what_may_fit_is_a_trial_only_if_it_fits_when_measured(search: Make, factor: float, widest: int) -> None:
     found = search(budget=LIMIT)
-    settle = found.settle = Measuring(found.cost, factor)
+    measure = found.measure = Measuring(found.cost, factor)
     trials = list(found.run(until=until(12)))
     assert len(trials) == 12
     assert max(channels(trial.genotype) for trial in trials) == widest
-    assert {channels(genotype) for genotype in settle.asked} == {24}
-    assert len(settle.asked) == len(set(settle.asked)), "what was measured is not measured again"
+    assert {channels(genotype) for genotype in measure.asked} == {24}
+    assert len(measure.asked) == len(set(measure.asked)), "what was measured is not measured again"
 
 
 def test_the_measured_cost_replaces_the_predicted_one(search: Make) -> None:
     found = search(budget=LIMIT)
-    found.settle = Measuring(found.cost, 0.95)
+    found.measure = Measuring(found.cost, 0.95)
     trials = [trial for trial in found.run(until=until(12)) if channels(trial.genotype) == 24]
     assert trials
     for trial in trials:
         assert trial.facts["costs"]["latency"]["how"] == "measured"
         assert trial.objectives is not None
         assert trial.objectives[1] == pytest.approx(0.95 * 24)
-        assert found.excess(trial.genotype) == pytest.approx(0.95 - 1)
+        assert found.violation(trial.genotype) == pytest.approx(0.95 - 1)
 
 
 def test_what_surely_fits_or_surely_does_not_is_not_measured(search: Make) -> None:
     found = search(budget=Budget(latency=50.0, parameters=40_000))
-    settle = found.settle = Measuring(found.cost, 1.0)
+    measure = found.measure = Measuring(found.cost, 1.0)
     assert len(list(found.run(until=until(8)))) == 8
-    assert settle.asked == []  # 40 channels take at most 44 ms, 48 have too many parameters
+    assert measure.asked == []  # 40 channels take at most 44 ms, 48 have too many parameters
 
 
 def test_each_network_is_tried_in_its_own_way_which_is_noted(search: Make, score: Make) -> None:

@@ -19,8 +19,8 @@ from medsearch.core.children import ChildDied
 from medsearch.core.errors import MedsearchError
 from medsearch.measure.budget import Budget, Costs
 from medsearch.measure.estimate import Estimate
-from medsearch.search import INTERRUPTED, Store, Tally, Trial
-from medsearch.search.initial_designs import anchors
+from medsearch.search import INTERRUPTED, ProposalStatistics, Store, Trial
+from medsearch.search.initial_designs import initial_designs
 from medsearch.spaces import Genotype, Space
 
 Make = Callable[..., Any]
@@ -79,23 +79,23 @@ def test_what_does_not_fit_is_repaired_by_few_changes_and_counted(search: Make, 
     (trial,) = found.run(until=until(1))
     assert 32 in (stage.dim for stage in trial.genotype.stages)
     assert widths(trial) <= 48
-    assert found.tally == Tally(drawn=1, repaired=1, resampled=0)
-    assert found.tally.to_data() == {"drawn": 1, "repaired": 1, "resampled": 0}
+    assert found.proposals == ProposalStatistics(drawn=1, repaired=1, resampled=0)
+    assert found.proposals.to_data() == {"drawn": 1, "repaired": 1, "resampled": 0}
 
 
 def test_what_fits_is_tried_as_proposed(search: Make, space: Space) -> None:
     found = search(strategy=Always(genotype=largest(space)))
-    first = list(anchors(space))
+    first = list(initial_designs(space))
     trials = list(found.run(until=until(len(first) + 1)))
     assert [trial.genotype for trial in trials] == [*first, largest(space)]
-    assert found.tally == Tally(drawn=len(trials), repaired=0, resampled=0)
+    assert found.proposals == ProposalStatistics(drawn=len(trials), repaired=0, resampled=0)
 
 
 def test_a_budget_that_nothing_fits_gives_no_trial(search: Make) -> None:
     found = search(budget=Budget(parameters=1))
     assert list(found.run(until=never)) == []
     assert found.store.trials() == []
-    assert found.tally.resampled == found.tally.drawn == 30
+    assert found.proposals.resampled == found.proposals.drawn == 30
 
 
 def test_trials_come_in_order_with_all_that_is_known(search: Make, score: Make) -> None:
@@ -182,7 +182,7 @@ def test_a_failed_trial_is_noted_and_not_tried_again(search: Make, space: Space,
     assert {trial.genotype.mixers[0] for trial in trials if trial.state == "complete"} == {"dwconv", "block_gmlp"}
     assert all(trial.objectives is None and "the loss of epoch 1 is nan" in trial.facts["reason"] for trial in failed)
     assert len({trial.genotype for trial in trials}) == 20
-    assert [trial.genotype for trial in trials][: len(list(anchors(space)))] == list(anchors(space))
+    assert [trial.genotype for trial in trials][: len(list(initial_designs(space)))] == list(initial_designs(space))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -278,7 +278,9 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, sear
     assert len({trial.genotype for trial in after}) == 7
 
     (tmp_path / "whole").mkdir()
-    whole = replace(found, store=Store(f"sqlite:///{tmp_path / 'whole' / 'study.db'}", found.space), tally=Tally())
+    whole = replace(
+        found, store=Store(f"sqlite:///{tmp_path / 'whole' / 'study.db'}", found.space), proposals=ProposalStatistics()
+    )
     uninterrupted = [trial.genotype for trial in whole.run(until=until(6))]
     assert [trial.genotype for trial in (*before[:3], *trials)][:4] == uninterrupted[:4]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medsearch.search import STRATEGIES, Trial
-from medsearch.search.initial_designs import anchors
+from medsearch.search.initial_designs import initial_designs
 from medsearch.spaces import Space
 
 Make = Callable[..., Any]
@@ -67,7 +67,7 @@ def test_learns_from_the_history_what_is_good(name: str, space: Space, history: 
 
 def test_anchors_are_distinct_members_one_for_every_mixer(space: Space) -> None:
     """Three mixers alone, and MLP before attention; two stages leave no place for a convolution between them."""
-    found = list(anchors(space))
+    found = list(initial_designs(space))
     assert len(set(found)) == len(found) == 4
     assert [space.decode(space.encode(genotype)) for genotype in found] == found
     assert [genotype.mixers for genotype in found] == [
@@ -82,8 +82,8 @@ def test_anchors_are_distinct_members_one_for_every_mixer(space: Space) -> None:
 def test_a_space_of_one_mixer_has_one_anchor_and_a_fixed_one_none(a_space: Make) -> None:
     stage = {"dim": {"choice": [8, 16, 32]}, "channel": "mlp"}
     only = a_space(stages=[{**stage, "mixer": {"choice": ["dwconv"]}}])
-    assert [genotype.mixers for genotype in anchors(only)] == [("dwconv",)]
-    assert list(anchors(a_space(stages=[{**stage, "mixer": "dwconv"}]))) == []
+    assert [genotype.mixers for genotype in initial_designs(only)] == [("dwconv",)]
+    assert list(initial_designs(a_space(stages=[{**stage, "mixer": "dwconv"}]))) == []
 
 
 def test_stages_that_lack_a_mixer_keep_their_middle_one(a_space: Make) -> None:
@@ -91,7 +91,7 @@ def test_stages_that_lack_a_mixer_keep_their_middle_one(a_space: Make) -> None:
         {"dim": 8, "channel": "mlp", "mixer": {"choice": ["dwconv", "linear_attention"]}},
         {"dim": 8, "channel": "mlp", "mixer": {"choice": ["dwconv"]}},
     ]
-    assert [genotype.mixers for genotype in anchors(a_space(stages=stages))] == [
+    assert [genotype.mixers for genotype in initial_designs(a_space(stages=stages))] == [
         ("dwconv", "dwconv"),
         ("linear_attention", "dwconv"),
     ]

@@ -178,14 +178,14 @@ def test_a_mutant_differs_in_one_gene_and_those_below_it() -> None:
 def test_every_option_of_every_gene_can_be_reached() -> None:
     for space in (*SHIPPED, read(TINY), read(CYCLE)):
         for gene, options in space.genes().items():
-            assert [space.encode(space.reach(gene, option))[gene] for option in options] == options
+            assert [space.encode(space.with_option(gene, option))[gene] for option in options] == options
 
 
 def test_a_cycle_of_mixers_goes_round_the_blocks() -> None:
     space = read(CYCLE)
     assert space.size() == 3 * 2 * 2 * 2 * 3
     assert len(reachable(space)) == space.size()
-    stage = space.reach("stages.0.depth", 5).stages[0]
+    stage = space.with_option("stages.0.depth", 5).stages[0]
     small, linear = Part.of("dwconv", kernel=3), Part.of("linear_attention")
     assert [block.mixer for block in stage.blocks] == [small, linear, small, linear, small]
     assert {"stages.0.cycle.0.mixer.kernel", "stages.0.cycle.1.mixer"} <= set(space.genes())
@@ -223,7 +223,9 @@ def test_a_genotype_from_elsewhere_is_refused() -> None:
 
 def test_blocks_that_differ_where_the_space_has_one_mixer_are_refused() -> None:
     space = read(TINY)
-    one, two = (space.reach("stages.0.mixer", label).stages[0].blocks[0] for label in ("dwconv", "linear_attention"))
+    one, two = (
+        space.with_option("stages.0.mixer", label).stages[0].blocks[0] for label in ("dwconv", "linear_attention")
+    )
     mixed = Genotype(2, space.first().stem, (Stage(8, (one, two)),), space.first().head)
     with pytest.raises(SpaceError, match="is not in space"):
         space.encode(mixed)
@@ -231,7 +233,7 @@ def test_blocks_that_differ_where_the_space_has_one_mixer_are_refused() -> None:
 
 def test_missing_and_foreign_genes_are_refused_by_name() -> None:
     space = read(TINY)
-    genes = space.encode(space.reach("stages.0.mixer", "dwconv"))
+    genes = space.encode(space.with_option("stages.0.mixer", "dwconv"))
     with pytest.raises(SpaceError, match=r"gene 'stages.0.mixer.dwconv.kernel': 9 is not one of \[5, 3, 7\]"):
         space.decode({**genes, "stages.0.mixer.dwconv.kernel": 9})
     with pytest.raises(SpaceError, match=r"gene 'stages.0.depth' is missing.\n  It is one of \[1, 2\]"):
@@ -252,15 +254,15 @@ def test_repair_ends_within_the_limit_or_says_that_it_cannot(limit: float) -> No
     space, possible = read(TINY), min(map(size_of, listed()))
     assert possible == (4 + 9 + 15) / 2
 
-    def excess(genotype: Genotype) -> float:
+    def violation(genotype: Genotype) -> float:
         return size_of(genotype) / limit - 1
 
     for genotype, rng in draws(space, 60):
-        repaired = space.repair(genotype, excess, rng)
-        if excess(genotype) <= 0:
+        repaired = space.repair(genotype, violation, rng)
+        if violation(genotype) <= 0:
             assert repaired is genotype
         else:
-            assert repaired is not None and excess(repaired) <= 0
+            assert repaired is not None and violation(repaired) <= 0
             space.encode(repaired)
 
 

@@ -103,12 +103,12 @@ def test_neighbours_are_different_networks_and_neighbours_of_each_other(space: S
 
 @given(spaces(), st.randoms(use_true_random=False), st.integers(1, 6))
 def test_what_is_repaired_fits(space: Space, rng: random.Random, most: int) -> None:
-    def excess(genotype: Genotype) -> float:
+    def violation(genotype: Genotype) -> float:
         return float(sum(stage.dim * len(stage.blocks) for stage in genotype.stages) - most)
 
-    fitting = space.repair(space.sample(rng), excess, rng)
+    fitting = space.repair(space.sample(rng), violation, rng)
     if fitting is not None:
-        assert excess(fitting) <= 0
+        assert violation(fitting) <= 0
         assert space.decode(space.encode(fitting)) == fitting
     else:
-        assert excess(space.minimise(excess)) > 0
+        assert violation(space.minimise(violation)) > 0

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from medsearch.core.files import read_rows
 from medsearch.pipeline.setup import read_named_space
-from medsearch.studies.memory import Case, memory_report, predictions, summary
+from medsearch.studies.memory import MemoryCase, memory_report, predictions, summary
 
 CASES = tuple(
-    Case(space="hybrid2d-tiny", task="classification", size=(12, 12), batch=4, precision=precision)
+    MemoryCase(space="hybrid2d-tiny", task="classification", size=(12, 12), batch=4, precision=precision)
     for precision in ("fp32", "bf16")
 )
 
@@ -40,7 +40,9 @@ def test_a_summary_counts_what_the_upper_bounds_cover() -> None:
 
 
 def test_what_is_larger_than_the_machine_is_predicted_without_being_run() -> None:
-    case = Case(space="hybrid2d-tiny", task="segmentation", size=(1024, 1024), batch=64, precision="bf16", channels=3)
+    case = MemoryCase(
+        space="hybrid2d-tiny", task="segmentation", size=(1024, 1024), batch=64, precision="bf16", channels=3
+    )
     genotype = read_named_space("hybrid2d-tiny", task="segmentation").sample(random.Random(0))
     row = predictions([genotype], case, measure=False)[0]
     assert row["measured_bytes"] == "" and row["predicted_bytes"] > 3e10

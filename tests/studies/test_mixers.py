@@ -8,7 +8,7 @@ import torch
 from medsearch.blocks import MIXERS
 from medsearch.core.errors import RefusedError, RunError, UsageError
 from medsearch.studies import mixers as verb
-from medsearch.studies import references as rivals
+from medsearch.studies import references as references
 from medsearch.studies.mixers import bench_blocks, read_plan, read_rows
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "bench" / "blocks.yaml"
@@ -18,9 +18,9 @@ runs:
   - {mode: eager, precisions: [fp32, bf16], threads: [1], batch: 1, shapes: [6x6x8, 4x4x4x8]}
   - {mode: onnx, precisions: [fp32], threads: [1], batch: 1, shapes: [6x6x8]}
   - {mode: train, precisions: [fp32], threads: [1], batch: 2, shapes: [6x6x8]}
-rivals:
-  - {mixer: linear_attention, rival: textbook_linear, dims: [2, 3], knobs: {local: 0}}
-  - {mixer: pooling, rival: textbook_pooling, dims: [3]}
+references:
+  - {mixer: linear_attention, reference: textbook_linear, dims: [2, 3], knobs: {local: 0}}
+  - {mixer: pooling, reference: textbook_pooling, dims: [3]}
 """
 
 
@@ -34,12 +34,12 @@ def recipe(tmp_path):
 def test_every_mixer_has_a_rival_or_a_reason():
     plan = read_plan(RECIPE)
     raced = {pair.mixer for pair in plan.pairs}
-    assert raced | set(plan.without_rival) == set(MIXERS)
-    assert not raced & set(plan.without_rival)
+    assert raced | set(plan.without_reference) == set(MIXERS)
+    assert not raced & set(plan.without_reference)
 
 
 def test_every_rival_is_raced():
-    assert {pair.rival for pair in read_plan(RECIPE).pairs} == set(rivals.RIVALS)
+    assert {pair.reference for pair in read_plan(RECIPE).pairs} == set(references.REFERENCES)
 
 
 def test_every_mixer_of_the_recipe_can_be_built_at_its_shapes():
@@ -97,8 +97,8 @@ def test_rows_say_what_was_measured(recipe, tmp_path):
 
 
 def test_a_rival_that_computes_something_else_is_refused(recipe, tmp_path, monkeypatch):
-    wrong = rivals.Rival(build=rivals.textbook.EfficientAttention, source="another operator")
-    monkeypatch.setitem(rivals.RIVALS, "textbook_linear", wrong)
+    wrong = references.Reference(build=references.textbook.EfficientAttention, source="another operator")
+    monkeypatch.setitem(references.REFERENCES, "textbook_linear", wrong)
     with pytest.raises(RefusedError, match="linear_attention and textbook_linear at 6x6x8: differ by"):
         bench_blocks(recipe, out=tmp_path / "blocks.csv", seconds=0.001)
     assert read_rows(tmp_path / "blocks.csv") == []
@@ -106,8 +106,8 @@ def test_a_rival_that_computes_something_else_is_refused(recipe, tmp_path, monke
 
 def test_slower_rows_and_rows_far_above_their_products_are_listed():
     row = dict.fromkeys((*verb.KEYS, *verb.MEASURED), "1")
-    row |= {"mixer": "dwconv", "rival": "timm_convnext", "knobs": "", "ratio": "0.5", "over_floor": "2.5"}
-    plan = verb.Plan(runs=(), pairs=(), without_rival={"identity": "nothing"})
+    row |= {"mixer": "dwconv", "reference": "timm_convnext", "knobs": "", "ratio": "0.5", "over_floor": "2.5"}
+    plan = verb.Benchmark(runs=(), pairs=(), without_reference={"identity": "nothing"})
     text = verb.summary([row], plan, "medsearch bench")
     slower, over = text.split("## ")[1:3]
     assert "dwconv / timm_convnext" in slower and "dwconv / timm_convnext" in over
@@ -127,7 +127,11 @@ def test_a_file_with_other_columns_is_left_alone(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("textbook_linear", "textbook_linaer", "unknown rival 'textbook_linaer'.*\n.*Did you mean 'textbook_linear'"),
+        (
+            "textbook_linear",
+            "textbook_linaer",
+            "unknown reference 'textbook_linaer'.*\n.*Did you mean 'textbook_linear'",
+        ),
         ("mixer: pooling", "mixer: poling", "unknown token mixer 'poling'"),
         ("textbook_pooling, dims: [3]", "textbook_pooling, dims: [2]", "can do"),
         ("local: 0", "lokal: 0", "unknown key 'lokal'"),

@@ -9,12 +9,12 @@ import pytest
 
 from medsearch.cli import main
 from medsearch.core.library import find
-from medsearch.studies.published import points, verify
+from medsearch.studies.published import points, verify_published
 
 
 @pytest.mark.parametrize("name", points())
 def test_a_point_counts_what_was_published(name: str) -> None:
-    (row,) = verify(name)
+    (row,) = verify_published(name)
     assert row["verdict"] != "differs", row
     assert (row["verdict"] == "-") == (row["status"] == "approximation"), "claim a number, or call it an approximation"
     assert (row["differs in"] == "-") == (row["status"] == "exact")

@@ -5,7 +5,7 @@ import torch
 
 from medsearch.blocks import MIXERS
 from medsearch.core.errors import UsageError
-from medsearch.studies.references import RIVALS, difference, scramble
+from medsearch.studies.references import REFERENCES, difference, scramble
 from medsearch.studies.references.packaged import public
 
 TEXTBOOK = {
@@ -35,20 +35,20 @@ TEXTBOOK = {
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", TEXTBOOK)
 def test_a_rival_with_our_weights_gives_what_ours_gives(name, dims):
-    if dims not in RIVALS[name].dims:
+    if dims not in REFERENCES[name].dims:
         pytest.skip(f"{name} has no {dims}D form")
     mixer, knobs = TEXTBOOK[name]
     size = (4, 6, 8)[-dims:]
     ours = MIXERS[mixer](12, dims=dims, **knobs).eval()
     scramble(ours, seed=0)
-    rival = RIVALS[name].build(ours, size).eval()
+    reference = REFERENCES[name].build(ours, size).eval()
     x_BCS = torch.randn(2, 12, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert difference(rival(x_BCS), ours(x_BCS)) < 1e-5
+        assert difference(reference(x_BCS), ours(x_BCS)) < 1e-5
 
 
 def test_every_textbook_rival_is_compared():
-    assert {name for name in RIVALS if name.startswith("textbook")} <= set(TEXTBOOK)
+    assert {name for name in REFERENCES if name.startswith("textbook")} <= set(TEXTBOOK)
 
 
 def test_a_bias_does_not_hide_a_difference():
@@ -69,5 +69,7 @@ def test_scrambling_leaves_no_weight_at_zero_or_one():
 
 
 def test_a_missing_package_is_told_with_how_to_install_it():
-    with pytest.raises(UsageError, match="medsearch_is_not_this: a rival needs medsearch_is_not_this.*\n.*pip install"):
+    with pytest.raises(
+        UsageError, match="medsearch_is_not_this: a reference needs medsearch_is_not_this.*\n.*pip install"
+    ):
         public("medsearch_is_not_this.models", "Attention")

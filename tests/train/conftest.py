@@ -11,7 +11,7 @@ import pytest
 from medsearch.backbones import Interface
 from medsearch.data import Dataset, Split
 from medsearch.spaces import Block, Genotype, Part, Stage
-from medsearch.train import Recipe, Training, make_task
+from medsearch.train import Training, TrainingRecipe, make_task
 from medsearch.train.augment import Augment
 
 NO_CHANGE = Augment(flip=False, turn=False, shift=0.0, intensity=0.0)
@@ -74,7 +74,7 @@ def training() -> Callable[..., Training]:
     def make(task: str = "classification", dims: int = 2, **changes: Any) -> Training:
         data = toy_data(task, dims)
         interface = Interface(task=task, channels=1, outputs=len(data.classes) or 1)
-        recipe = Recipe(**{"epochs": 2, "batch": 12, "lr": 0.02, "augment": NO_CHANGE, **changes})
+        recipe = TrainingRecipe(**{"epochs": 2, "batch": 12, "lr": 0.02, "augment": NO_CHANGE, **changes})
         task_found = make_task(task, outputs=interface.outputs, dims=dims)
         return Training(data=data, task=task_found, interface=interface, recipe=recipe)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from medsearch.backbones import Interface, Network, build
 from medsearch.spaces import Block, Genotype, Part, Stage
-from medsearch.train import Recipe, make_task
+from medsearch.train import TrainingRecipe, make_task
 from medsearch.train.loop import Stepper
 
 INTERFACE = Interface(task="classification", channels=1, outputs=3)
-RECIPE = Recipe(epochs=1, batch=6)
+RECIPE = TrainingRecipe(epochs=1, batch=6)
 
 
 def network(dims: int = 2) -> Network:
@@ -30,7 +30,7 @@ def images(count: int = 6) -> tuple[Tensor, Tensor]:
     return torch.rand(count, 1, 16, 12, generator=torch.Generator().manual_seed(1)), torch.arange(count) % 3
 
 
-def state_after(recipe: Recipe, *, steps: int = 3) -> tuple[list[Tensor], list[Tensor]]:
+def state_after(recipe: TrainingRecipe, *, steps: int = 3) -> tuple[list[Tensor], list[Tensor]]:
     stepper = Stepper(network(), 2, make_task("classification", outputs=3, dims=2), recipe)
     losses = [stepper.learn(*images()) for _ in range(steps)]
     return list(stepper.model.state_dict().values()), losses

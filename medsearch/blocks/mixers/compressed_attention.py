@@ -30,7 +30,7 @@ SAME = 1e-5
 """Scores that are less apart than this share of the largest may count as equal."""
 
 
-class Plan(NamedTuple):
+class TokenCounts(NamedTuple):
     """How many positions there are, how many of them are kept in either half, and how many of the first half merge."""
 
     positions: int
@@ -142,10 +142,10 @@ class CompressedAttention(nn.Module):
         """None where positions that take turns in the order of the map merge: a mirror changes whose turn it is."""
         return None if self.in_order and self.merge else {}
 
-    def _plan(self, positions: int) -> Plan:
+    def _plan(self, positions: int) -> TokenCounts:
         kept = max(1, int(positions * self.keep))
         left = max(1, int((1 - self.merge) * kept))
-        return Plan(positions, kept - kept // 2, kept // 2, min(kept - left, kept // 2))
+        return TokenCounts(positions, kept - kept // 2, kept // 2, min(kept - left, kept // 2))
 
     def _importance(self, x_BNC: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N), the logarithm of each position's weight for the image as a whole, and (B, N, C), what it is by."""
@@ -158,7 +158,7 @@ class CompressedAttention(nn.Module):
         return self.product(q, k, v).transpose(1, 2).flatten(2)
 
 
-def _paired(kept_BK: Tensor, traits_BNC: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+def _paired(kept_BK: Tensor, traits_BNC: Tensor, plan: TokenCounts) -> tuple[Tensor, Tensor]:
     """The kept positions (B, K), the even half first, from most to least like its like in the odd half; and (B, R),
     for those that merge, the number of that like in the odd half.
     """
@@ -185,7 +185,7 @@ def _ranked(score_BN: Tensor) -> Tensor:
     return key_BN.sort(dim=1, descending=True).indices
 
 
-def _merged(kept_BKC: Tensor, partner_BR: Tensor, plan: Plan) -> Tensor:
+def _merged(kept_BKC: Tensor, partner_BR: Tensor, plan: TokenCounts) -> Tensor:
     """(B, M, C): what is left of the first half, then the other half, each the mean of itself and what joined it.
 
     Sums are divided by counts: a mean by ``scatter_reduce`` is exported as an assignment, silently.  They are sums of
@@ -200,7 +200,7 @@ def _merged(kept_BKC: Tensor, partner_BR: Tensor, plan: Plan) -> Tensor:
     return torch.cat((staying, odd + sums_BOC / counts_BO.unsqueeze(-1)), dim=1).to(kept_BKC.dtype)
 
 
-def _sources(kept_BK: Tensor, partner_BR: Tensor, plan: Plan) -> Tensor:
+def _sources(kept_BK: Tensor, partner_BR: Tensor, plan: TokenCounts) -> Tensor:
     """(B, N): the row that each position reads of the M tokens, followed by all N positions as they came."""
     row = torch.arange(plan.tokens + plan.positions, device=kept_BK.device).expand(kept_BK.shape[0], -1)
     staying = plan.even - plan.merged

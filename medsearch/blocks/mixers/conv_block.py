@@ -1,4 +1,4 @@
-"""Convolutional block: two dense convolutions with a norm each and an activation between, the classical rival.
+"""Convolutional block: two dense convolutions with a norm each and an activation between, the classical reference.
 
 Source: the basic block of ResNet (He et al. 2016, arXiv:1512.03385, figure 5) with the norms and activation of nnU-Net
 (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z): norm(W2 a(norm(W1 x))), a = LeakyReLU of slope 0.01.  What

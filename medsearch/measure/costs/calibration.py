@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from medsearch.measure.costs.model import Correction, CostModel, Sums
-from medsearch.measure.latency.residual import Residual, fit
+from medsearch.measure.latency.residual import ResidualModel, fit
 from medsearch.spaces import Genotype
 
 
@@ -50,7 +50,7 @@ def calibrate(
     genotypes: Sequence[Genotype],
     measure: Callable[[Sequence[Genotype]], Sequence[Measured]],
     *,
-    known: Residual | None = None,
+    known: ResidualModel | None = None,
 ) -> dict[str, Accuracy]:
     """Measure ``genotypes`` as whole networks and correct ``cost`` by them.
 
@@ -80,13 +80,13 @@ def calibrate(
         cost.correct(latency=residual)
         found["latency"] = Accuracy.of(predicted, [real.latency for _, real in timed])
     else:
-        cost.correct(latency=known or Residual(spread=UNSEEN_SPREAD))
+        cost.correct(latency=known or ResidualModel(spread=UNSEEN_SPREAD))
     return found
 
 
 def _residual(
-    sums: Sequence[Sums], latency: Sequence[float], known: Residual | None
-) -> tuple[Residual, Sequence[float]]:
+    sums: Sequence[Sums], latency: Sequence[float], known: ResidualModel | None
+) -> tuple[ResidualModel, Sequence[float]]:
     """The residual model that networks show or have tested, and what is predicted for each without having seen it."""
     if known is None:
         known = fit([found.latency for found in sums], [found.features for found in sums], latency)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medsearch.backbones import Call, Interface, Plan, ResidualBlock, plan
+from medsearch.backbones import Call, Interface, NetworkPlan, ResidualBlock, plan
 from medsearch.core.children import HERE, Helper
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import SpaceError
@@ -25,9 +25,9 @@ from medsearch.measure.budget import Costs
 from medsearch.measure.costs.macs import count
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency.parts import PartTimes, Probe
-from medsearch.measure.latency.residual import Residual
-from medsearch.measure.latency.table import LANES, Shape, Spot
+from medsearch.measure.latency.parts import PartBenchmark, PartTimes
+from medsearch.measure.latency.residual import ResidualModel
+from medsearch.measure.latency.table import LANES, PartKey, Shape
 from medsearch.measure.memory.operators import isolated
 from medsearch.measure.memory.peak import inference_peak, training_peak
 from medsearch.measure.memory.step import Loss, StepMemory, this_device
@@ -95,14 +95,14 @@ class Sums(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class _PartCost:
     """A part on maps of certain shapes: what it costs, and how it is timed."""
 
     parameters: int
     macs: int
     kind: str
-    probe: Probe
-    place: Spot
+    benchmark: PartBenchmark
+    place: PartKey
 
 
 class CostModel:
@@ -139,10 +139,10 @@ class CostModel:
         )
         self.inference = inference
         self.memory_correction = Correction()
-        self.latency_correction = Residual()
+        self.latency_correction = ResidualModel()
         self.file_correction = Correction(spread=1.0)
         self.times = PartTimes(profile, helper=helper, deaths=deaths)
-        self._parts: dict[tuple[Call, tuple[Shape, ...]], _Part] = {}
+        self._parts: dict[tuple[Call, tuple[Shape, ...]], _PartCost] = {}
         self._costs: dict[Genotype, Costs] = {}
 
     def __call__(self, genotype: Genotype) -> Costs:
@@ -155,7 +155,7 @@ class CostModel:
         self,
         *,
         memory: Correction | None = None,
-        latency: Residual | None = None,
+        latency: ResidualModel | None = None,
         file: Correction | None = None,
     ) -> None:
         """Take over what whole networks have shown."""
@@ -169,15 +169,15 @@ class CostModel:
         planned = plan(genotype, self.interface)
         return Sums(self._memory(planned), *self._latency(self._walk(planned)))
 
-    def probes(self, genotype: Genotype) -> list[Probe]:
+    def benchmarks(self, genotype: Genotype) -> list[PartBenchmark]:
         """The parts of ``genotype`` as they are timed."""
-        return [part.probe for part in self._walk(plan(genotype, self.interface))]
+        return [part.benchmark for part in self._walk(plan(genotype, self.interface))]
 
-    def _latency(self, walk: Iterable[_Part]) -> tuple[float, tuple[float, ...]]:
+    def _latency(self, walk: Iterable[_PartCost]) -> tuple[float, tuple[float, ...]]:
         """Latency and features of :class:`Sums`."""
         by_kind = dict.fromkeys(KINDS, 0.0)
         for part in walk:
-            by_kind[part.kind] += self.times.of(part.place, part.probe)
+            by_kind[part.kind] += self.times.of(part.place, part.benchmark)
         parts = sum(by_kind.values())
         if math.isinf(parts):
             return parts, (0.0,) * len(KINDS)
@@ -204,11 +204,11 @@ class CostModel:
         """Bytes of an ONNX file beside its weights, before any correction: so many for every part."""
         return GRAPH_BYTES * (2 + sum(len(stage.parts) for stage in plan(genotype, self.interface).stages))
 
-    def _inference(self, planned: Plan) -> Estimate:
+    def _inference(self, planned: NetworkPlan) -> Estimate:
         chain = self.steps.chain(planned, batch=1, precision="fp32")
         return Correction(spread=INFERENCE_SPREAD).apply(inference_peak(chain), "bytes")
 
-    def _walk(self, planned: Plan) -> Iterator[_Part]:
+    def _walk(self, planned: NetworkPlan) -> Iterator[_PartCost]:
         """Every part in order of the data."""
         image: Shape = (self.interface.channels, *self.conditions.size)
         part = self._part(planned.stem, (image,))
@@ -216,16 +216,16 @@ class CostModel:
         yield part
         for stage in planned.stages:
             for call in stage.parts:
-                part = self._part(call, (part.probe.output,))
+                part = self._part(call, (part.benchmark.output,))
                 yield part
-            features.append(part.probe.output)
+            features.append(part.benchmark.output)
         yield self._part(planned.head, (*features, image))
 
-    def _memory(self, planned: Plan) -> float:
+    def _memory(self, planned: NetworkPlan) -> float:
         batch, precision = self.conditions.batch, self.conditions.precision
         return training_peak(self.steps.chain(planned, batch=batch, precision=precision))
 
-    def _part(self, call: Call, shapes: tuple[Shape, ...]) -> _Part:
+    def _part(self, call: Call, shapes: tuple[Shape, ...]) -> _PartCost:
         key = (call, shapes)
         if key not in self._parts:
             with torch.device("meta"):
@@ -234,13 +234,13 @@ class CostModel:
                 outputs: list[Tensor] = []
                 macs = count(lambda: outputs.append(_ran(call, module, inputs)))
             shape = tuple(outputs[0].shape[1:])
-            probe = Probe(call=call, shapes=shapes, macs=macs, output=shape, lanes=_lanes(module))
-            self._parts[key] = _Part(
+            benchmark = PartBenchmark(call=call, shapes=shapes, macs=macs, output=shape, lanes=_lanes(module))
+            self._parts[key] = _PartCost(
                 parameters=sum(p.numel() for p in module.parameters()),
                 macs=macs,
                 kind=_kind(call),
-                probe=probe,
-                place=probe.spot,
+                benchmark=benchmark,
+                place=benchmark.part_key,
             )
         return self._parts[key]
 

@@ -13,7 +13,7 @@ from medsearch.core.units import format_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class TrainingPlan:
     """One way to carry out a training step.
 
     Args:
@@ -31,7 +31,7 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The way that was chosen, with its predicted memory.
+    """The training plan that was chosen, with its predicted memory.
 
     Args:
         batch: images at once.
@@ -48,8 +48,8 @@ class Fit:
     memory: float
 
 
-def ways(wanted: int, *, precisions: Sequence[str], smallest: int = 2) -> list[Way]:
-    """Every way to a step of ``wanted`` images, the one to be preferred first.
+def training_plans(wanted: int, *, precisions: Sequence[str], smallest: int = 2) -> list[TrainingPlan]:
+    """Every training plan for a step of ``wanted`` images, the one to be preferred first.
 
     As little as possible is given up, in this order: the whole batch in the first precision, in the next ones; smaller
     and smaller pieces likewise; and all of it again with blocks that are run twice, which takes a third more time.
@@ -57,7 +57,7 @@ def ways(wanted: int, *, precisions: Sequence[str], smallest: int = 2) -> list[W
     pieces = [count for count in range(1, wanted + 1) if wanted // count >= min(smallest, wanted)]
     sizes = {-(-wanted // count): count for count in reversed(pieces)}
     return [
-        Way(batch=batch, accumulate=sizes[batch], precision=precision, checkpointing=checkpointing)
+        TrainingPlan(batch=batch, accumulate=sizes[batch], precision=precision, checkpointing=checkpointing)
         for checkpointing in (False, True)
         for batch in sorted(sizes, reverse=True)
         for precision in precisions
@@ -65,15 +65,15 @@ def ways(wanted: int, *, precisions: Sequence[str], smallest: int = 2) -> list[W
 
 
 def fit(
-    peak: Callable[[Way], float],
+    peak: Callable[[TrainingPlan], float],
     *,
     limit: float,
     wanted: int,
     precisions: Sequence[str] = ("fp32", "bf16"),
     smallest: int = 2,
-    seconds_per_image: Callable[[Way], float] | None = None,
+    seconds_per_image: Callable[[TrainingPlan], float] | None = None,
 ) -> Fit:
-    """The first way that keeps the limit; the fastest of those that do where times are known.
+    """The first training plan that keeps the limit; the fastest of those that do where times are known.
 
     Args:
         peak: upper bound of the peak bytes of a step.
@@ -81,28 +81,28 @@ def fit(
         wanted: images that one step learns from.
         precisions: that may be used, the preferred one first.
         smallest: images that must go through at once, because batch norms need more than one.
-        seconds_per_image: of a step carried out this way, measured or predicted.
+        seconds_per_image: of a step carried out this plan, measured or predicted.
 
     Raises:
-        BudgetError: if no way keeps the limit, with what the smallest one takes.
+        BudgetError: if no plan keeps the limit, with what the smallest one takes.
     """
-    candidates = ways(wanted, precisions=precisions, smallest=smallest)
+    candidates = training_plans(wanted, precisions=precisions, smallest=smallest)
     taken = {}
-    for way in candidates:
-        taken[way] = peak(way)
-        if taken[way] <= limit and seconds_per_image is None:
-            return _fit(way, taken[way])
-    fitting = [way for way in candidates if taken[way] <= limit]
+    for plan in candidates:
+        taken[plan] = peak(plan)
+        if taken[plan] <= limit and seconds_per_image is None:
+            return _fit(plan, taken[plan])
+    fitting = [plan for plan in candidates if taken[plan] <= limit]
     if not fitting:
         least = min(taken.values())
         raise BudgetError(
             "--budget-mem",
-            f"no way of training keeps {format_bytes(limit)}: the smallest needs {format_bytes(least)}.",
+            f"no training plan keeps {format_bytes(limit)}: the smallest needs {format_bytes(least)}.",
             f"Give at least {format_bytes(1.05 * least)}, or choose a smaller network or image size.",
         )
     assert seconds_per_image is not None
     return _fit(fastest := min(fitting, key=seconds_per_image), taken[fastest])
 
 
-def _fit(way: Way, memory: float) -> Fit:
-    return Fit(**vars(way), memory=memory)
+def _fit(plan: TrainingPlan, memory: float) -> Fit:
+    return Fit(**vars(plan), memory=memory)

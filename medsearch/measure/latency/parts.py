@@ -22,8 +22,8 @@ from medsearch.core.deaths import Deaths
 from medsearch.core.errors import RunError, WriteError
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile
-from medsearch.measure.latency.table import LANES, Shape, Spot, Timing, spot
-from medsearch.measure.latency.timer import YARDSTICKS, ratio_alone
+from medsearch.measure.latency.table import LANES, PartKey, Shape, Timing, part_key
+from medsearch.measure.latency.timer import REFERENCE_SESSIONS, ratio_alone
 from medsearch.measure.latency.timing import Latency
 
 ROUNDS = 3
@@ -48,7 +48,7 @@ CHAIN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class PartBenchmark:
     """A part on maps of these shapes (C, *S), to be timed.
 
     Args:
@@ -56,7 +56,7 @@ class Probe:
         shapes: of its inputs; several are the stage features and the image of a head.
         macs: its multiply-adds.
         output: shape of its output.
-        lanes: see :func:`~medsearch.measure.latency.table.spot`.
+        lanes: see :func:`~medsearch.measure.latency.table.part_key`.
     """
 
     call: Call
@@ -66,9 +66,9 @@ class Probe:
     lanes: int = LANES
 
     @property
-    def spot(self) -> Spot:
+    def part_key(self) -> PartKey:
         """Where it stands in a table."""
-        return spot(self.call, self.shapes, macs=self.macs, outputs=_count(self.output), lanes=self.lanes)
+        return part_key(self.call, self.shapes, macs=self.macs, outputs=_count(self.output), lanes=self.lanes)
 
     @property
     def chain(self) -> int:
@@ -111,53 +111,55 @@ class PartTimes:
             self.profile.overhead = self.whole([self.helper.call(_least, doing="exporting")])[0]
         return self.profile.overhead
 
-    def of(self, place: Spot, probe: Probe) -> float:
-        """Milliseconds of a part: as timed, as follows from others, or timed now; ``place`` is ``probe.spot``.
+    def of(self, place: PartKey, benchmark: PartBenchmark) -> float:
+        """Milliseconds of a part: as timed, as follows from others, or timed now; ``place`` is ``benchmark.part_key``.
 
         Endless for a part that the runtime or the exporter has died of.
         """
         if place.key not in self._known:
             found = self.profile.table.find(place)
-            self._known[place.key] = self.time([probe])[place.key] if found is None else found
+            self._known[place.key] = self.time([benchmark])[place.key] if found is None else found
         return self._known[place.key]
 
-    def missing(self, probes: Iterable[Probe]) -> list[Probe]:
-        """Those of ``probes`` that must be timed before the rest follows, in the order given."""
+    def missing(self, benchmarks: Iterable[PartBenchmark]) -> list[PartBenchmark]:
+        """Those of ``benchmarks`` that must be timed before the rest follows, in the order given."""
         table, wanted = self.profile.table.copy(), []
-        for probe in probes:
-            place = probe.spot
+        for benchmark in benchmarks:
+            place = benchmark.part_key
             if table.find(place) is None and not self._hopeless(place.key):
-                table.add(Timing(spot=place, ms=place.work * 1e-6))
-                wanted.append(probe)
+                table.add(Timing(part_key=place, ms=place.work * 1e-6))
+                wanted.append(benchmark)
         return wanted
 
-    def time(self, probes: Sequence[Probe], *, rounds: int = ROUNDS, seen: Seen = unseen) -> dict[str, float]:
-        """Time ``probes`` and enter them in the profile; returns milliseconds by key.
+    def time(
+        self, benchmarks: Sequence[PartBenchmark], *, rounds: int = ROUNDS, seen: Seen = unseen
+    ) -> dict[str, float]:
+        """Time ``benchmarks`` and enter them in the profile; returns milliseconds by key.
 
         Every session is kept as it ends, so that one who is interrupted goes on from there.
 
         Args:
-            probes: what to time.
+            benchmarks: what to time.
             rounds: sessions of each; their median counts.
             seen: told how many sessions are done, and of how many.
         """
         overhead, found = self.overhead, {}
-        keys = [probe.spot.key for probe in probes]
-        files = self._exported(probes, keys)
+        keys = [benchmark.part_key.key for benchmark in benchmarks]
+        files = self._exported(benchmarks, keys)
         spent = self.together(files, rounds=rounds, keys=keys, seen=seen)
-        for probe, key, values in zip(probes, keys, spent, strict=True):
-            found[key] = max(0.0, statistics.median(values) - overhead) / probe.chain
+        for benchmark, key, values in zip(benchmarks, keys, spent, strict=True):
+            found[key] = max(0.0, statistics.median(values) - overhead) / benchmark.chain
             if math.isfinite(found[key]):
-                self.profile.table.add(Timing(spot=probe.spot, ms=found[key]))
+                self.profile.table.add(Timing(part_key=benchmark.part_key, ms=found[key]))
         self._known.clear()
         return found
 
-    def _exported(self, probes: Sequence[Probe], keys: Sequence[str]) -> list[bytes]:
-        """The files of ``probes``; an empty one where the exporter ends its process, or raises, twice."""
-        found = dict.fromkeys(range(len(probes)), b"")
+    def _exported(self, benchmarks: Sequence[PartBenchmark], keys: Sequence[str]) -> list[bytes]:
+        """The files of ``benchmarks``; an empty one where the exporter ends its process, or raises, twice."""
+        found = dict.fromkeys(range(len(benchmarks)), b"")
         for _ in range(CHANCES):
             left = [i for i, file in found.items() if not file and not self._hopeless(keys[i])]
-            made = self.helper.each(Probe.onnx, [probes[i] for i in left], doing="exporting a part")
+            made = self.helper.each(PartBenchmark.onnx, [benchmarks[i] for i in left], doing="exporting a part")
             for i, file in zip(left, made, strict=True):
                 if isinstance(file, Exception):
                     self.deaths.record(as_death(file, "exporting a part"), keys[i])
@@ -190,7 +192,7 @@ class PartTimes:
     ) -> list[list[float]]:
         """Milliseconds of each file in each round, at the pace the device had when its profile was begun.
 
-        In every round all are timed once, in random order, each in a session of its own beside a :func:`yardstick`, so
+        In every round all are timed once, in random order, each in a session of its own beside a :func:`reference`, so
         that neither a slow moment nor a slow minute of the machine counts.  A file that ends the process twice, or that
         the runtime refuses, takes endless time, and so does an empty one.
 
@@ -230,16 +232,16 @@ class PartTimes:
 
     def _beside(self, onnx: bytes) -> float:
         threads, runtime = self.profile.device["threads"], self.profile.runtime
-        mark = self._yardstick
-        beside = partial(ratio_alone, yardstick=mark, threads=threads, seconds=SECONDS, runtime=runtime)
+        mark = self._reference_workload
+        beside = partial(ratio_alone, reference=mark, threads=threads, seconds=SECONDS, runtime=runtime)
         ratio, pace = beside(onnx)
         if self.profile.pace is None:
-            self.profile.pace = min(pace, *(beside(mark)[1] for _ in range(YARDSTICKS)))
+            self.profile.pace = min(pace, *(beside(mark)[1] for _ in range(REFERENCE_SESSIONS)))
         return ratio * self.profile.pace
 
     @cached_property
-    def _yardstick(self) -> bytes:
-        return bytes(self.helper.call(yardstick, doing="exporting the yardstick"))
+    def _reference_workload(self) -> bytes:
+        return bytes(self.helper.call(reference, doing="exporting the reference workload"))
 
 
 def _least() -> bytes:
@@ -248,7 +250,7 @@ def _least() -> bytes:
 
 
 @cache
-def yardstick() -> bytes:
+def reference() -> bytes:
     """A small file whose time says how fast the machine is just now: a perceptron with a depthwise filter, twice.
 
     Timings are ratios to it, taken in turns with it, so that they do not drift when the machine does.

@@ -23,7 +23,7 @@ COVERAGE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Residual:
+class ResidualModel:
     """log(measured / sum) = constant + weights . (features - centre), within ``spread``.
 
     Args:
@@ -51,7 +51,7 @@ class Residual:
         return self.constant + float(np.dot(self.weights, np.subtract(features, self.centre)))
 
 
-def read_residual(data: Any) -> Residual:
+def read_residual(data: Any) -> ResidualModel:
     """A residual model from plain data; ValueError for anything else."""
     lists, numbers = ("centre", "weights", "errors"), ("constant", "spread")
     if not isinstance(data, dict) or set(data) != {*lists, *numbers}:
@@ -60,10 +60,10 @@ def read_residual(data: Any) -> Residual:
     if not all(isinstance(value, float) and math.isfinite(value) for value in values):
         raise ValueError(f"expected finite numbers in a residual model, got {data!r}")
     given: dict[str, Any] = {name: tuple(data[name]) for name in lists}
-    return Residual(constant=data["constant"], spread=data["spread"], **given)
+    return ResidualModel(constant=data["constant"], spread=data["spread"], **given)
 
 
-def fit(totals: Sequence[float], features: Sequence[Sequence[float]], measured: Sequence[float]) -> Residual:
+def fit(totals: Sequence[float], features: Sequence[Sequence[float]], measured: Sequence[float]) -> ResidualModel:
     """Fit to whole networks; the strength of the shrinkage is the one with the least error on networks left out.
 
     Args:
@@ -73,14 +73,14 @@ def fit(totals: Sequence[float], features: Sequence[Sequence[float]], measured: 
     """
     y_N = np.log(np.asarray(measured) / np.asarray(totals))
     if len(y_N) < 2:
-        return Residual(constant=float(y_N.mean()) if len(y_N) else 0.0)
+        return ResidualModel(constant=float(y_N.mean()) if len(y_N) else 0.0)
     x_NF = np.asarray(features, dtype=float).reshape(len(y_N), -1)
     strengths = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf]
     left_out = {strength: _left_out(x_NF, y_N, strength) for strength in strengths}
     best = min(strengths, key=lambda strength: float(np.square(left_out[strength]).mean()))
     constant, centre_F, weights_F = _ridge(x_NF, y_N, best)
     errors = left_out[best]
-    return Residual(
+    return ResidualModel(
         constant=constant,
         centre=tuple(centre_F.tolist()),
         weights=tuple(weights_F.tolist()),
@@ -89,7 +89,9 @@ def fit(totals: Sequence[float], features: Sequence[Sequence[float]], measured: 
     )
 
 
-def with_repeats(residual: Residual, measured: Sequence[float], repeats: Sequence[Sequence[float]]) -> Residual:
+def with_repeats(
+    residual: ResidualModel, measured: Sequence[float], repeats: Sequence[Sequence[float]]
+) -> ResidualModel:
     """The same with an interval for single measurements, some minutes apart, in place of what they agree on.
 
     Args:

@@ -27,7 +27,7 @@ POWERS = (0.2, 1.5)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spot:
+class PartKey:
     """A part as the table sees it.
 
     Args:
@@ -45,13 +45,13 @@ class Spot:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What was timed: the spot and its milliseconds."""
+    """What was timed: the key of a part and its milliseconds."""
 
-    spot: Spot
+    part_key: PartKey
     ms: float
 
 
-def spot(call: Call, shapes: Iterable[Shape], *, macs: int, outputs: int, lanes: int = LANES) -> Spot:
+def part_key(call: Call, shapes: Iterable[Shape], *, macs: int, outputs: int, lanes: int = LANES) -> PartKey:
     """Where ``call`` on maps of these shapes (C, *S) stands.
 
     Args:
@@ -66,7 +66,7 @@ def spot(call: Call, shapes: Iterable[Shape], *, macs: int, outputs: int, lanes:
     key = f"{' '.join(call.source().split())} @ {' '.join('x'.join(map(str, shape)) for shape in shapes)}"
     work = macs + outputs + sum(math.prod(shape) for shape in shapes)
     variant = f"{_kinds(call, knobs=True)} @ {sizes} / {lanes}"
-    return Spot(key=key, group=f"{_kinds(call)} @ {sizes}", variant=variant, work=float(work))
+    return PartKey(key=key, group=f"{_kinds(call)} @ {sizes}", variant=variant, work=float(work))
 
 
 def _kinds(call: Call, *, knobs: bool = False) -> str:
@@ -91,31 +91,31 @@ class Table:
             self.add(timing)
 
     def add(self, timing: Timing) -> None:
-        """Take a timing in; a second one of the same spot replaces the first."""
-        place = timing.spot
-        others = [known for known in self._variants[place.variant] if known.spot.key != place.key]
+        """Take a timing in; a second one of the same part replaces the first."""
+        place = timing.part_key
+        others = [known for known in self._variants[place.variant] if known.part_key.key != place.key]
         self.timings[place.key] = timing
-        self._variants[place.variant] = sorted([*others, timing], key=lambda known: known.spot.work)
+        self._variants[place.variant] = sorted([*others, timing], key=lambda known: known.part_key.work)
         self._groups[place.group].add(place.variant)
 
     def copy(self) -> Table:
         """A table of the same timings."""
         return Table(self.timings.values())
 
-    def find(self, place: Spot) -> float | None:
+    def find(self, place: PartKey) -> float | None:
         """Milliseconds at ``place``: as timed, or as follows from its variant and group; None if it must be timed."""
         if place.key in self.timings:
             return self.timings[place.key].ms
         known = self._variants.get(place.variant, [])
         if len(known) == 1:
             return self._by_group(place, known[0])
-        if not known or not known[0].spot.work / STRETCH <= place.work <= known[-1].spot.work * STRETCH:
+        if not known or not known[0].part_key.work / STRETCH <= place.work <= known[-1].part_key.work * STRETCH:
             return None
-        at = next((i for i, timing in enumerate(known) if timing.spot.work >= place.work), len(known) - 1)
+        at = next((i for i, timing in enumerate(known) if timing.part_key.work >= place.work), len(known) - 1)
         low, high = known[max(at, 1) - 1], known[max(at, 1)]
         return _scaled(low, place.work, _power(low, high))
 
-    def _by_group(self, place: Spot, known: Timing) -> float | None:
+    def _by_group(self, place: PartKey, known: Timing) -> float | None:
         """From the one timing of the variant, by the power that the other variants of its group show."""
         powers = [
             _power(others[0], others[-1])
@@ -126,18 +126,18 @@ class Table:
 
 
 def _power(low: Timing, high: Timing) -> float:
-    rise = math.log(high.spot.work / low.spot.work)
+    rise = math.log(high.part_key.work / low.part_key.work)
     power = math.log(max(high.ms, 1e-6) / max(low.ms, 1e-6)) / rise if rise > 1e-3 else 1.0
     return min(max(power, POWERS[0]), POWERS[1])
 
 
 def _scaled(timing: Timing, work: float, power: float) -> float:
-    return timing.ms * (work / timing.spot.work) ** power
+    return timing.ms * (work / timing.part_key.work) ** power
 
 
 def to_data(table: Table) -> list[dict[str, Any]]:
     """Plain data for JSON, a row for every timing."""
-    return [{**vars(timing.spot), "ms": timing.ms} for timing in table.timings.values()]
+    return [{**vars(timing.part_key), "ms": timing.ms} for timing in table.timings.values()]
 
 
 def from_data(rows: Any) -> Table:
@@ -156,6 +156,6 @@ def from_data(rows: Any) -> Table:
         if not (0 < row["work"] < math.inf and 0 <= row["ms"] < math.inf):
             raise ValueError(f"expected finite work and time, got {row!r}")
     return Table(
-        Timing(spot=Spot(**{key: row[key] for key in ("key", "group", "variant", "work")}), ms=row["ms"])
+        Timing(part_key=PartKey(**{key: row[key] for key in ("key", "group", "variant", "work")}), ms=row["ms"])
         for row in rows
     )

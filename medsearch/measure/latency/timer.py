@@ -14,17 +14,17 @@ from medsearch.core.errors import RunError
 from medsearch.measure.latency.runtime import DEFAULT, RUNTIMES, Runtime
 from medsearch.measure.latency.timing import steady
 
-YARDSTICKS = 8
-"""Sessions of the yardstick that take turns from file to file: each lies elsewhere in memory."""
+REFERENCE_SESSIONS = 8
+"""Sessions of the reference workload that take turns from file to file: each lies elsewhere in memory."""
 
 
 def ratio_alone(
-    model: bytes, yardstick: bytes, *, threads: int, seconds: float, runtime: str = DEFAULT
+    model: bytes, reference: bytes, *, threads: int, seconds: float, runtime: str = DEFAULT
 ) -> tuple[float, float]:
     """:func:`~medsearch.measure.latency.timing.steady` in a process of its own.
 
     Args:
-        model, yardstick: ONNX files.
+        model, reference: ONNX files.
         threads: of the runtime.
         seconds: of timing.
         runtime: that runs them, by name.
@@ -34,7 +34,7 @@ def ratio_alone(
         ChildDied: if the process ended.
     """
     doing = f"timing in {runtime}"
-    ratio, pace = _child().call(_session, model, yardstick, runtime, threads, seconds, doing=doing)
+    ratio, pace = _child().call(_session, model, reference, runtime, threads, seconds, doing=doing)
     return ratio, pace
 
 
@@ -56,15 +56,15 @@ _beside: dict[tuple[bytes, str, int], list[Callable[[], object]]] = {}
 _asked = 0
 
 
-def _session(model: bytes, yardstick: bytes, runtime: str, threads: int, seconds: float) -> tuple[float, float]:
+def _session(model: bytes, reference: bytes, runtime: str, threads: int, seconds: float) -> tuple[float, float]:
     """One session, in the process that times."""
     global _asked
     try:
         made: Runtime = RUNTIMES.find(runtime, where="--runtime")(threads)
-        known = (yardstick, runtime, threads)
+        known = (reference, runtime, threads)
         if known not in _beside:
-            _beside[known] = [made.runner(yardstick) for _ in range(YARDSTICKS)]
-        turn = _beside[known][_asked % YARDSTICKS]
+            _beside[known] = [made.runner(reference) for _ in range(REFERENCE_SESSIONS)]
+        turn = _beside[known][_asked % REFERENCE_SESSIONS]
         return steady(made.runner(model), turn, now=made.clock, seconds=seconds)
     except Exception as problem:  # the runtime has no common class for what it refuses
         raise RunError("timing", f"{runtime} does not run the file: {problem}.") from problem

@@ -100,15 +100,15 @@ def runner(model: bytes | Path, *, threads: int = 1) -> Callable[[], object]:
 
 
 def steady(
-    model: Callable[[], object], yardstick: Callable[[], object], *, now: Callable[[], float], seconds: float
+    model: Callable[[], object], reference: Callable[[], object], *, now: Callable[[], float], seconds: float
 ) -> tuple[float, float]:
-    """How many times as long as the yardstick a model takes, and the milliseconds of the yardstick meanwhile.
+    """How many times as long as a reference workload a model takes, and the milliseconds of that workload meanwhile.
 
     Runs of the two take turns, and the ratio is the median over pairs: when the machine slows down for a while, both
     do.  The second number is the lower quartile.
 
     Args:
-        model, yardstick: run one of them once.
+        model, reference: run one of them once.
         now: the clock.
         seconds: for all runs together, after warming up; at least three pairs are timed, or one where a single run
             takes longer than that.
@@ -118,7 +118,7 @@ def steady(
         start = now()
         model()
         middle = now()
-        yardstick()
+        reference()
         return middle - start, now() - middle
 
     long = sum(pair()) > seconds
@@ -133,7 +133,7 @@ def steady(
     return ratio, 1e3 * (statistics.quantiles(spent, n=4)[0] if len(spent) > 1 else spent[0])
 
 
-def duel(
+def paired_benchmark(
     one: bytes | Path,
     other: bytes | Path,
     shapes: tuple[tuple[int, ...], ...] | None = None,

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from medsearch.backbones import Call, Interface, Plan, plan
+from medsearch.backbones import Call, Interface, NetworkPlan, plan
 from medsearch.measure.memory.peak import Chain
 from medsearch.measure.memory.trace import Footprint, Order, Scaled, scaled
 from medsearch.measure.memory.workspace import Workspaces
@@ -43,7 +43,7 @@ class Restored(nn.Module):
         return (x_BCS.detach() + x_BCS) * self.mean + self.mean
 
 
-class Judged(nn.Module):
+class LossPart(nn.Module):
     """A loss of the output and the targets."""
 
     def __init__(self, loss: Loss) -> None:
@@ -118,7 +118,7 @@ class _Place:
     trained: tuple[int, ...] = (0,)
 
 
-class _Part:
+class _TracedPart:
     """A traced part with its operators that end processes, remembering the batches it was asked for."""
 
     def __init__(self, found: Scaled, deadly: Iterable[str]) -> None:
@@ -133,7 +133,7 @@ class _Part:
         return self._at[batch]
 
 
-def _entered(planned: Plan) -> dict[int, int]:
+def _entered(planned: NetworkPlan) -> dict[int, int]:
     """Of every part that is not the first of its block, the part whose output entered the block."""
     found: dict[int, int] = {}
     start = 2  # behind what standardises, and the stem
@@ -167,9 +167,9 @@ class StepMemory:
     ) -> None:
         self.interface, self.size, self.batches, self.loss = interface, size, batches, loss
         self.workspaces, self.device = workspaces, device
-        self._traced: dict[tuple[_Place, Order | None], _Part] = {}
+        self._traced: dict[tuple[_Place, Order | None], _TracedPart] = {}
 
-    def chain(self, genotype: Genotype | Plan, *, batch: int, precision: str) -> Chain:
+    def chain(self, genotype: Genotype | NetworkPlan, *, batch: int, precision: str) -> Chain:
         """The network of ``genotype`` as a chain of parts, for :func:`~medsearch.measure.memory.peak.training_peak`."""
         planned = plan(genotype, self.interface) if isinstance(genotype, Genotype) else genotype
         parts, reads = self._walk(planned, precision)
@@ -191,7 +191,7 @@ class StepMemory:
         """Whether any operator has ended the process that ran it."""
         return bool(self.workspaces and self.workspaces.died)
 
-    def _walk(self, planned: Plan, precision: str) -> tuple[list[_Part], tuple[int, ...]]:
+    def _walk(self, planned: NetworkPlan, precision: str) -> tuple[list[_TracedPart], tuple[int, ...]]:
         """The parts in order, and which of their outputs the head reads."""
         image: Map = ((self.interface.channels, *self.size), torch.float32, None)
         places = [_Place(call=planned.standardize, maps=(image,), precision=precision, trained=())]
@@ -206,9 +206,9 @@ class StepMemory:
         wanted = tuple(range(len(features)))
         places.append(_Place(call=planned.head, maps=(*features, first), precision=precision, trained=wanted))
         places += self._after(self._part(places[-1]).output)
-        return self._settled(places, dict(zip(reads, wanted, strict=True))), (*reads, 0)
+        return self._with_gradients(places, dict(zip(reads, wanted, strict=True))), (*reads, 0)
 
-    def _settled(self, places: Sequence[_Place], reads: dict[int, int]) -> list[_Part]:
+    def _with_gradients(self, places: Sequence[_Place], reads: dict[int, int]) -> list[_TracedPart]:
         """The parts once more, from the last, each with the gradient of its output as it is laid out by what follows.
 
         Args:
@@ -216,7 +216,7 @@ class StepMemory:
             reads: which input of the head the output of a part is; its gradient from there comes before any other.
         """
         head = max(reads) + 1
-        parts: list[_Part] = []
+        parts: list[_TracedPart] = []
         of_head: tuple[Order | None, ...] = ()
         for i in range(len(places) - 1, -1, -1):
             after = parts[-1].gradient_orders[0] if parts and i != head - 1 else None
@@ -236,9 +236,9 @@ class StepMemory:
             yield (place := _Place(call=Call(Float), maps=(output,), precision="fp32"))
             output = self._part(place).output
         if self.loss is not None:
-            yield _Place(call=Call(Judged, (self.loss,)), maps=(output, self._target()), precision="fp32")
+            yield _Place(call=Call(LossPart, (self.loss,)), maps=(output, self._target()), precision="fp32")
 
-    def _part(self, place: _Place, gradient: Order | None = None) -> _Part:
+    def _part(self, place: _Place, gradient: Order | None = None) -> _TracedPart:
         """One part, traced when it is first met; a gradient laid out as the output is needs no second look."""
         if gradient is not None and gradient == self._part(place).output[2]:
             gradient = None
@@ -258,7 +258,7 @@ class StepMemory:
                 device=self.device.traced,
                 batches=self.batches,
             )
-            self._traced[place, gradient] = _Part(found, met)
+            self._traced[place, gradient] = _TracedPart(found, met)
         return self._traced[place, gradient]
 
     def _target(self) -> Map:

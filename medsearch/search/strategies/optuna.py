@@ -41,7 +41,7 @@ class TreeParzen:
     """Multi-objective tree-structured Parzen estimator (Ozaki et al. 2022, doi:10.1613/jair.1.13188), by Optuna.
 
     Args:
-        startup: trials drawn at random before the estimator takes over; the anchors of the search count.
+        startup: trials drawn at random before the estimator takes over; the initial_designs of the search count.
     """
 
     startup: int = 10

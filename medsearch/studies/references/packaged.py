@@ -33,20 +33,22 @@ def public(module: str, name: str) -> Any:
         return getattr(import_module(module), name)
     except ModuleNotFoundError as problem:
         package = (problem.name or module).partition(".")[0]
-        remedy = f"{INSTALL.get(package, f'pip install {package}')}, or leave its rivals out of the recipe."
-        raise UsageError(module.partition(".")[0], f"a rival needs {package}, which is missing.", remedy) from problem
+        remedy = f"{INSTALL.get(package, f'pip install {package}')}, or leave its references out of the recipe."
+        raise UsageError(
+            module.partition(".")[0], f"a reference needs {package}, which is missing.", remedy
+        ) from problem
 
 
-def _filled(rival: nn.Module, **layers: nn.Module) -> nn.Module:
-    """The rival with the weights of our layers in the layers of these names ("__" stands for a point)."""
+def _filled(reference: nn.Module, **layers: nn.Module) -> nn.Module:
+    """The reference with the weights of our layers in the layers of these names ("__" stands for a point)."""
     weights = {
         f"{name.replace('__', '.')}.{entry}": tensor
         for name, layer in layers.items()
         for entry, tensor in layer.state_dict().items()
     }
-    unexpected = rival.load_state_dict(weights, strict=False).unexpected_keys
+    unexpected = reference.load_state_dict(weights, strict=False).unexpected_keys
     assert not unexpected, unexpected
-    return rival
+    return reference
 
 
 class _Tokens(nn.Module):

@@ -18,7 +18,7 @@ from medsearch.measure.costs.calibration import Accuracy, Measured, calibrate
 from medsearch.measure.costs.model import Conditions, Correction, CostModel, _lanes
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency.residual import Residual
+from medsearch.measure.latency.residual import ResidualModel
 from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
 
 SPACE = """\
@@ -105,7 +105,7 @@ def test_what_is_known_is_not_measured_again(profile: Profile) -> None:
 
 def test_a_deeper_network_takes_more_by_what_its_blocks_take(profile: Profile) -> None:
     cost = model(2, profile)
-    one, two, three = (cost(space(2).reach("stages.1.depth", depth)) for depth in (1, 2, 3))
+    one, two, three = (cost(space(2).with_option("stages.1.depth", depth)) for depth in (1, 2, 3))
     for name in ("parameters", "macs", "memory", "latency"):
         steps = [getattr(b, name).value - getattr(a, name).value for a, b in ((one, two), (two, three))]
         assert steps[0] > 0 and steps[0] == pytest.approx(steps[1], rel=0.01), name
@@ -155,7 +155,7 @@ def test_errors_are_summed_up_by_median_and_largest() -> None:
 
 
 def test_calibration_corrects_and_judges_every_network_by_the_others(profile: Profile) -> None:
-    cost, three = model(2, profile), [space(2).reach("stages.1.depth", depth) for depth in (1, 2, 3)]
+    cost, three = model(2, profile), [space(2).with_option("stages.1.depth", depth) for depth in (1, 2, 3)]
     sums = [cost.sums(genotype) for genotype in three]
     before = cost(three[0])
     # Invented: memory 1.0, 1.2 and 1.5 times the sums, latency twice the sums.
@@ -192,7 +192,7 @@ def test_one_network_alone_is_judged_by_itself(profile: Profile) -> None:
 def test_networks_are_a_test_of_what_a_profile_knows(profile: Profile) -> None:
     cost, genotype = model(2, profile), space(2).first()
     memory, latency, _ = cost.sums(genotype)
-    known = Residual(constant=math.log(2.0), spread=0.1)
+    known = ResidualModel(constant=math.log(2.0), spread=0.1)
     for real, high in ((2.1, 2 * math.exp(0.1)), (3.0, 3.0)):  # within the interval, and beyond it
         found = calibrate(
             cost, [genotype], lambda _, real=real: [Measured(memory=memory, latency=real * latency)], known=known

@@ -7,52 +7,52 @@ import pytest
 from medsearch.backbones import Interface
 from medsearch.core.errors import BudgetError
 from medsearch.measure.costs.calibration import upper_ratio
-from medsearch.measure.costs.training_plan import Fit, Way, fit, ways
+from medsearch.measure.costs.training_plan import Fit, TrainingPlan, fit, training_plans
 from medsearch.measure.memory.peak import training_peak
 from medsearch.measure.memory.step import StepMemory
 from medsearch.spaces import Block, Genotype, Part, Stage
 
 
-def peak(way: Way) -> float:
+def peak(plan: TrainingPlan) -> float:
     """10 bytes beside 4 an image, 2 in 16 bits, a quarter with blocks run again, and 3 for gradients of pieces."""
-    image = {"fp32": 4.0, "bf16": 2.0}[way.precision] / (4 if way.checkpointing else 1)
-    return 10 + image * way.batch + (3 if way.accumulate > 1 else 0)
+    image = {"fp32": 4.0, "bf16": 2.0}[plan.precision] / (4 if plan.checkpointing else 1)
+    return 10 + image * plan.batch + (3 if plan.accumulate > 1 else 0)
 
 
 @pytest.mark.parametrize(
     ("limit", "wanted"),
     [
-        (74.0, Way(batch=16, accumulate=1, precision="fp32", checkpointing=False)),
-        (73.9, Way(batch=16, accumulate=1, precision="bf16", checkpointing=False)),
-        (41.9, Way(batch=6, accumulate=3, precision="fp32", checkpointing=False)),  # 8 images: 45 and 29 bytes
-        (29.0, Way(batch=8, accumulate=2, precision="bf16", checkpointing=False)),
-        (17.0, Way(batch=2, accumulate=8, precision="bf16", checkpointing=False)),
-        (16.9, Way(batch=6, accumulate=3, precision="bf16", checkpointing=True)),
-        (14.0, Way(batch=2, accumulate=8, precision="bf16", checkpointing=True)),
+        (74.0, TrainingPlan(batch=16, accumulate=1, precision="fp32", checkpointing=False)),
+        (73.9, TrainingPlan(batch=16, accumulate=1, precision="bf16", checkpointing=False)),
+        (41.9, TrainingPlan(batch=6, accumulate=3, precision="fp32", checkpointing=False)),  # 8 images: 45 and 29 bytes
+        (29.0, TrainingPlan(batch=8, accumulate=2, precision="bf16", checkpointing=False)),
+        (17.0, TrainingPlan(batch=2, accumulate=8, precision="bf16", checkpointing=False)),
+        (16.9, TrainingPlan(batch=6, accumulate=3, precision="bf16", checkpointing=True)),
+        (14.0, TrainingPlan(batch=2, accumulate=8, precision="bf16", checkpointing=True)),
     ],
 )
 def test_the_whole_batch_is_kept_first_then_32_bits_then_larger_pieces_then_blocks_once(
-    limit: float, wanted: Way
+    limit: float, wanted: TrainingPlan
 ) -> None:
     found = fit(peak, limit=limit, wanted=16)
     if limit == 41.9:  # a batch in 16 bits comes before pieces in 32: 16 * 2 + 10 = 42 is just over, 8 in 16 bits fits
-        wanted = Way(batch=8, accumulate=2, precision="bf16", checkpointing=False)
+        wanted = TrainingPlan(batch=8, accumulate=2, precision="bf16", checkpointing=False)
     assert found == Fit(**vars(wanted), memory=peak(wanted))
 
 
 def test_every_way_learns_from_the_wanted_batch_in_pieces_no_larger_than_said() -> None:
     for wanted in (1, 2, 3, 16, 30, 64):
-        for way in ways(wanted, precisions=["fp32"]):
-            sizes = [wanted // way.accumulate + (i < wanted % way.accumulate) for i in range(way.accumulate)]
-            assert sum(sizes) == wanted and max(sizes) == way.batch and min(sizes) >= min(2, wanted)
-    assert {way.batch for way in ways(64, precisions=["fp32"])} >= {64, 32, 16, 8, 4, 2}
-    assert [way.accumulate for way in ways(1, precisions=["fp32"])] == [1, 1]
-    assert min(way.batch for way in ways(8, precisions=["fp32"], smallest=1)) == 1
+        for plan in training_plans(wanted, precisions=["fp32"]):
+            sizes = [wanted // plan.accumulate + (i < wanted % plan.accumulate) for i in range(plan.accumulate)]
+            assert sum(sizes) == wanted and max(sizes) == plan.batch and min(sizes) >= min(2, wanted)
+    assert {plan.batch for plan in training_plans(64, precisions=["fp32"])} >= {64, 32, 16, 8, 4, 2}
+    assert [plan.accumulate for plan in training_plans(1, precisions=["fp32"])] == [1, 1]
+    assert min(plan.batch for plan in training_plans(8, precisions=["fp32"], smallest=1)) == 1
 
 
 def test_the_fastest_that_fits_is_taken_where_times_are_known() -> None:
-    def seconds(way: Way) -> float:
-        return {"fp32": 1.0, "bf16": 3.0}[way.precision] * (1.3 if way.checkpointing else 1) + way.accumulate / 100
+    def seconds(plan: TrainingPlan) -> float:
+        return {"fp32": 1.0, "bf16": 3.0}[plan.precision] * (1.3 if plan.checkpointing else 1) + plan.accumulate / 100
 
     found = fit(peak, limit=50.0, wanted=16, seconds_per_image=seconds)
     assert (found.precision, found.batch) == ("fp32", 8)
@@ -61,9 +61,9 @@ def test_the_fastest_that_fits_is_taken_where_times_are_known() -> None:
 
 def test_when_nothing_fits_the_smallest_is_named() -> None:
     with pytest.raises(BudgetError) as caught:
-        fit(lambda way: 1e8 * peak(way), limit=1e9, wanted=16)
+        fit(lambda plan: 1e8 * peak(plan), limit=1e9, wanted=16)
     # Two images in 16 bits with blocks run again: 10 + 2 * 0.5 + 3 = 14 bytes.
-    assert "no way of training keeps 1 GB: the smallest needs 1.4 GB" in str(caught.value)
+    assert "no training plan keeps 1 GB: the smallest needs 1.4 GB" in str(caught.value)
     assert "Give at least 1.47 GB" in str(caught.value)
 
 
@@ -72,11 +72,11 @@ def test_a_network_is_fitted_by_its_parts() -> None:
     genotype = Genotype(2, Part.of("conv", stride=1), (Stage(16, (conv,) * 3),), Part.of("classify"))
     steps = StepMemory(Interface(task="classification", channels=1, outputs=3), (16, 16))
 
-    def real(way: Way) -> int:
-        chain = steps.chain(genotype, batch=way.batch, precision=way.precision)
-        return training_peak(chain, checkpointing=way.checkpointing, accumulate=way.accumulate > 1)
+    def real(plan: TrainingPlan) -> int:
+        chain = steps.chain(genotype, batch=plan.batch, precision=plan.precision)
+        return training_peak(chain, checkpointing=plan.checkpointing, accumulate=plan.accumulate > 1)
 
-    whole = real(Way(batch=64, accumulate=1, precision="fp32", checkpointing=False))
+    whole = real(TrainingPlan(batch=64, accumulate=1, precision="fp32", checkpointing=False))
     for share in (1.0, 0.7, 0.4, 0.1):
         found = fit(real, limit=share * whole, wanted=64)
         assert found.memory <= share * whole

@@ -15,49 +15,49 @@ from medsearch.core.children import ChildDied
 from medsearch.core.deaths import Deaths
 from medsearch.measure.device import Profile
 from medsearch.measure.latency import timer
-from medsearch.measure.latency.parts import CHAIN, SESSIONS, PartTimes, Probe, yardstick
+from medsearch.measure.latency.parts import CHAIN, SESSIONS, PartBenchmark, PartTimes, reference
 from medsearch.measure.latency.table import Timing
 
 
-def probe(dim: int, ratio: int = 2) -> Probe:
+def benchmark(dim: int, ratio: int = 2) -> PartBenchmark:
     mlp = Call(CHANNELS["mlp"], (dim,), (("dims", 2), ("ratio", ratio)))
     call = Call(ResidualBlock, (dim,), (("dims", 2), ("channel", mlp)))
-    return Probe(call=call, shapes=((dim, 6, 6),), macs=2 * ratio * dim * dim * 36, output=(dim, 6, 6))
+    return PartBenchmark(call=call, shapes=((dim, 6, 6),), macs=2 * ratio * dim * dim * 36, output=(dim, 6, 6))
 
 
 def test_what_follows_from_others_is_not_timed(tmp_path: Path) -> None:
     times = PartTimes(Profile(threads=1, folder=tmp_path))
-    wanted = [probe(8), probe(8, 3), probe(16), probe(16, 3), probe(12)]
-    assert times.missing(wanted) == [probe(8), probe(8, 3), probe(16)]
+    wanted = [benchmark(8), benchmark(8, 3), benchmark(16), benchmark(16, 3), benchmark(12)]
+    assert times.missing(wanted) == [benchmark(8), benchmark(8, 3), benchmark(16)]
     times.time(times.missing(wanted))
     assert times.missing(wanted) == []
     known = dict(times.profile.table.timings)
-    assert all(times.of(one.spot, one) > 0 for one in wanted)
+    assert all(times.of(one.part_key, one) > 0 for one in wanted)
     assert times.profile.table.timings == known
 
 
 def test_a_part_that_nothing_is_known_of_is_timed(tmp_path: Path) -> None:
     times = PartTimes(Profile(threads=1, folder=tmp_path))
-    one = probe(8)
-    ms = times.of(one.spot, one)
-    assert times.profile.table.timings[one.spot.key] == Timing(spot=one.spot, ms=ms)
+    one = benchmark(8)
+    ms = times.of(one.part_key, one)
+    assert times.profile.table.timings[one.part_key.key] == Timing(part_key=one.part_key, ms=ms)
     assert one.chain == CHAIN
     assert times.profile.pace is not None and times.profile.overhead is not None
 
 
 def test_the_pace_stays_that_of_the_profile(tmp_path: Path) -> None:
     times = PartTimes(Profile(threads=1, folder=tmp_path))
-    one = times.latency(yardstick())
+    one = times.latency(reference())
     pace = times.profile.pace
     assert pace is not None and 0.5 * pace < one.median_ms < 2 * pace
     assert one.runs == SESSIONS and 0 < one.quartile_low_ms <= one.median_ms <= one.quartile_high_ms
     times.profile.pace = 10 * pace
-    assert 5 * pace < times.whole([yardstick()])[0] < 20 * pace
+    assert 5 * pace < times.whole([reference()])[0] < 20 * pace
 
 
 def test_every_file_is_timed_once_in_every_round(tmp_path: Path) -> None:
     times, seen = PartTimes(Profile(threads=1, folder=tmp_path)), []
-    found = times.together([probe(8).onnx(), probe(64).onnx()], rounds=3, seen=lambda *done: seen.append(done))
+    found = times.together([benchmark(8).onnx(), benchmark(64).onnx()], rounds=3, seen=lambda *done: seen.append(done))
     assert seen == [(done, 6) for done in range(1, 7)]
     assert [len(spent) for spent in found] == [3, 3]
     assert min(found[1]) > max(found[0]) > 0
@@ -76,18 +76,18 @@ def test_sessions_that_ended_are_there_after_an_interruption(tmp_path: Path) -> 
             raise Interrupted
 
     times = PartTimes(Profile(threads=1, folder=tmp_path))
-    probes = [probe(8), probe(64)]
+    benchmarks = [benchmark(8), benchmark(64)]
     with pytest.raises(Interrupted):
-        times.time(probes, rounds=3, seen=enough)
+        times.time(benchmarks, rounds=3, seen=enough)
     kept = Profile(threads=1, folder=tmp_path)
     assert kept.sessions == times.profile.sessions
     assert sorted(map(len, kept.sessions.values())) == [2, 2]
 
     seen: list[int] = []
     again = PartTimes(kept)
-    found = again.time(probes, rounds=3, seen=lambda done, total: seen.append(done))
+    found = again.time(benchmarks, rounds=3, seen=lambda done, total: seen.append(done))
     assert seen == [5, 6]
-    assert set(found) == {each.spot.key for each in probes} == set(kept.table.timings)
+    assert set(found) == {each.part_key.key for each in benchmarks} == set(kept.table.timings)
     assert kept.sessions == {}
 
 
@@ -109,12 +109,14 @@ class Dying:
 def test_a_part_whose_export_dies_takes_endless_time_and_is_not_asked_for_again(tmp_path: Path) -> None:
     helper, deaths = Dying(), Deaths("here", run=tmp_path / "deaths.jsonl")
     times = PartTimes(Profile(threads=1, folder=tmp_path), helper=helper, deaths=deaths)
-    assert times.time([probe(8)], rounds=1) == {probe(8).spot.key: math.inf}
-    assert times.of(probe(8).spot, probe(8)) == math.inf
-    assert times.missing([probe(8)]) == []
+    assert times.time([benchmark(8)], rounds=1) == {benchmark(8).part_key.key: math.inf}
+    assert times.of(benchmark(8).part_key, benchmark(8)) == math.inf
+    assert times.missing([benchmark(8)]) == []
     assert helper.asked == 2, "somebody may have killed the first"
-    assert times.profile.table.find(probe(8).spot) is None
-    assert [death.what for death in Deaths("here", run=tmp_path / "deaths.jsonl").of_run] == [probe(8).spot.key] * 2
+    assert times.profile.table.find(benchmark(8).part_key) is None
+    assert [death.what for death in Deaths("here", run=tmp_path / "deaths.jsonl").of_run] == [
+        benchmark(8).part_key.key
+    ] * 2
 
 
 def test_a_file_that_ends_the_runtime_twice_takes_endless_time_and_the_others_do_not(

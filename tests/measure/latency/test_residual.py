@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from medsearch.measure.latency.residual import Residual, fit, with_repeats
+from medsearch.measure.latency.residual import ResidualModel, fit, with_repeats
 
 
 def made(count: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def test_what_features_do_not_explain_leaves_one_factor() -> None:
 
 def test_one_network_gives_its_ratio_and_none_gives_the_sum() -> None:
     assert fit([2.0], [[1.0]], [3.0]).apply(4.0, [7.0], "ms").value == pytest.approx(6.0)
-    assert fit([], [], []) == Residual()
+    assert fit([], [], []) == ResidualModel()
 
 
 def test_the_interval_holds_as_often_as_it_says() -> None:

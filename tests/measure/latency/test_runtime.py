@@ -17,7 +17,7 @@ from medsearch.core.errors import MedsearchError, RunError
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import Profile, describe
 from medsearch.measure.latency import timer
-from medsearch.measure.latency.parts import PartTimes, yardstick
+from medsearch.measure.latency.parts import PartTimes, reference
 from medsearch.measure.latency.runtime import RUNTIMES
 from medsearch.measure.latency.timing import feeds, session
 
@@ -55,7 +55,7 @@ def test_one_of_somebody_else_is_one_class(tmp_path: Path, monkeypatch: pytest.M
     assert ratio == pytest.approx(3, rel=0.4)
     times = PartTimes(Profile(threads=1, runtime="sleeper", folder=tmp_path))
     assert times.profile.device["runtime"] == "sleeper 1.0"
-    assert times.latency(yardstick()).median_ms == pytest.approx(len(yardstick()) * 1e-5, rel=0.4)
+    assert times.latency(reference()).median_ms == pytest.approx(len(reference()) * 1e-5, rel=0.4)
 
 
 def test_the_one_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_one_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     timer.restart()
     plugins.use(["plain_runtime"])
     assert describe(2, "onnxruntime-plain")["runtime"].endswith("CPU, not optimised")
-    ratio, pace = timer.ratio_alone(yardstick(), yardstick(), threads=1, seconds=0.1, runtime="onnxruntime-plain")
+    ratio, pace = timer.ratio_alone(reference(), reference(), threads=1, seconds=0.1, runtime="onnxruntime-plain")
     assert 0.5 < ratio < 2 and pace > 0
 
 

@@ -8,15 +8,15 @@ import pytest
 
 from medsearch.backbones import Call, ResidualBlock
 from medsearch.blocks import CHANNELS, MIXERS
-from medsearch.measure.latency.table import Spot, Table, Timing, from_data, spot, to_data
+from medsearch.measure.latency.table import PartKey, Table, Timing, from_data, part_key, to_data
 
 
-def place(variant: str, work: float, group: str = "g") -> Spot:
-    return Spot(key=f"{variant} {work}", group=group, variant=variant, work=work)
+def place(variant: str, work: float, group: str = "g") -> PartKey:
+    return PartKey(key=f"{variant} {work}", group=group, variant=variant, work=work)
 
 
 def timing(variant: str, work: float, ms: float, group: str = "g") -> Timing:
-    return Timing(spot=place(variant, work, group), ms=ms)
+    return Timing(part_key=place(variant, work, group), ms=ms)
 
 
 def test_what_was_timed_is_as_it_was_timed() -> None:
@@ -55,16 +55,16 @@ def test_a_spot_tells_widths_from_knobs_and_maps() -> None:
         mixer = Call(MIXERS["dwconv"], (dim,), (("dims", 2), *knobs.items()))
         return Call(ResidualBlock, (dim,), (("dims", 2), ("mixer", mixer)))
 
-    narrow, wide = (spot(branch(dim), [(dim, 8, 8)], macs=9 * dim * 64, outputs=dim * 64) for dim in (16, 32))
+    narrow, wide = (part_key(branch(dim), [(dim, 8, 8)], macs=9 * dim * 64, outputs=dim * 64) for dim in (16, 32))
     assert narrow.variant == wide.variant and narrow.key != wide.key
     assert narrow.work == 9 * 16 * 64 + 2 * 16 * 64
-    slow = spot(branch(24), [(24, 8, 8)], macs=1, outputs=1, lanes=8)
+    slow = part_key(branch(24), [(24, 8, 8)], macs=1, outputs=1, lanes=8)
     assert (slow.group, slow.variant == narrow.variant) == (narrow.group, False)
-    other = spot(branch(16, kernel=7), [(16, 8, 8)], macs=1, outputs=1)
+    other = part_key(branch(16, kernel=7), [(16, 8, 8)], macs=1, outputs=1)
     assert (other.group, other.variant == narrow.variant) == (narrow.group, False)
-    assert spot(branch(16), [(16, 4, 4)], macs=1, outputs=1).group != narrow.group
+    assert part_key(branch(16), [(16, 4, 4)], macs=1, outputs=1).group != narrow.group
     channel = Call(CHANNELS["mlp"], (16,), (("dims", 2),))
-    mlp = spot(Call(ResidualBlock, (16,), (("dims", 2), ("channel", channel))), [(16, 8, 8)], macs=1, outputs=1)
+    mlp = part_key(Call(ResidualBlock, (16,), (("dims", 2), ("channel", channel))), [(16, 8, 8)], macs=1, outputs=1)
     assert mlp.group != narrow.group
 
 

@@ -63,10 +63,10 @@ def test_yardsticks_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, whose sessions can be looked at."""
     monkeypatch.setattr(timer, "_beside", {})
     asked = timer._asked
-    for _ in range(timer.YARDSTICKS + 1):
+    for _ in range(timer.REFERENCE_SESSIONS + 1):
         ratio, pace = timer._session(products(3), products(2), "onnxruntime-cpu", 1, 0.001)
         assert ratio > 0
         assert pace > 0
     (turns,) = timer._beside.values()
-    assert len(set(map(id, turns))) == timer.YARDSTICKS
-    assert timer._asked == asked + timer.YARDSTICKS + 1
+    assert len(set(map(id, turns))) == timer.REFERENCE_SESSIONS
+    assert timer._asked == asked + timer.REFERENCE_SESSIONS + 1

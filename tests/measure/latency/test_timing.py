@@ -11,7 +11,17 @@ import torch
 from torch import nn
 
 from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.latency.timing import Latency, clock, duel, feeds, latency, runner, session, steady, timed
+from medsearch.measure.latency.timing import (
+    Latency,
+    clock,
+    feeds,
+    latency,
+    paired_benchmark,
+    runner,
+    session,
+    steady,
+    timed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +75,7 @@ def test_waiting_is_not_charged_to_one_thread() -> None:
 
 
 def test_a_file_is_as_fast_as_itself(onnx: bytes) -> None:
-    times, one, other = duel(onnx, onnx, seconds=0.3)
+    times, one, other = paired_benchmark(onnx, onnx, seconds=0.3)
     assert 0.5 < times < 2
     assert plausible(one) and plausible(other) and one.runs == other.runs
 
@@ -74,12 +84,12 @@ def test_the_ratio_is_above_one_where_the_other_is_faster(onnx: bytes) -> None:
     slow = nn.Sequential(nn.Conv2d(1, 64, 7), nn.Conv2d(64, 64, 7))
     heavy = to_onnx_fast(slow, (torch.zeros(1, 1, 32, 32),))
     # 650 and 204 thousand multiply-adds per position: far enough apart for any machine.
-    faster, slower, quicker = duel(heavy, onnx, seconds=0.1)
+    faster, slower, quicker = paired_benchmark(heavy, onnx, seconds=0.1)
     assert faster > 2 and slower.median_ms > quicker.median_ms
 
 
 def test_a_long_run_is_timed_once_and_a_short_one_at_least_three_times() -> None:
-    """By a clock that only runs advance: the model's take 7, the yardstick's 2."""
+    """By a clock that only runs advance: the model's take 7, the reference workload's 2."""
     passed, runs = [0.0], []
 
     def run(seconds: float) -> None:

@@ -24,8 +24,8 @@ from medsearch.measure.memory.step import CUDA, StepMemory
 from medsearch.measure.memory.trace import Footprint, StorageWatch, fake, footprint, run_part, scaled
 from medsearch.measure.memory.workspace import Workspaces, allocated_peak, run_operator
 from medsearch.pipeline.measurement import inference_memory
-from medsearch.spaces import Space, read_space
-from medsearch.train import Recipe, make_task
+from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
+from medsearch.train import TrainingRecipe, make_task
 from medsearch.train.step_cost import learning_memory, step_memory, traced_memory
 
 SPACE = """\
@@ -389,7 +389,7 @@ def test_the_peak_of_inference_is_the_largest_of_its_moments() -> None:
 
 
 def test_what_entered_a_block_lives_until_the_block_is_left() -> None:
-    # Batch 20; the last of three parts behind the stem finds its input, 10, and what entered the block, 9: 20 + 19 + 40.
+    # Batch 20; the last of three parts behind the stem finds its input, 10, and what entered the block, 9: 39 + 40.
     parts = (part(), part(output=9), part(output=10), part(infer=40, forward=40), part())
     apart = chain(*parts)
     assert (inference_peak(apart), training_peak(apart)) == (70, 70)
@@ -403,12 +403,15 @@ def test_what_entered_a_block_lives_until_the_block_is_left() -> None:
 
 
 def test_a_forward_pass_takes_what_its_parts_add_up_to() -> None:
-    genotype = space(2, "classification").reach("stages.0.mixer", "dwconv")
+    # The largest moment is inside the last block, whose input is 12 % of what lives then.
+    block = Block(Part.of("dwconv", kernel=3), Part.of("mlp", ratio=2))
+    stages = (Stage(8, (block,)), Stage(8, (block, block), Part.of("none")))
+    genotype = Genotype(2, Part.of("conv", stride=1), stages, Part.of("classify"))
     interface = Interface(task="classification", channels=1, outputs=3)
-    network = build(genotype, interface)
     steps = StepMemory(interface, SIZE[2], batches=(2, 3), workspaces=Workspaces())
     added = inference_peak(steps.chain(genotype, batch=1, precision="fp32"))
-    assert added == pytest.approx(inference_memory(network, images(2, "classification")), rel=0.01)
+    measured = inference_memory(build(genotype, interface), images(2, "classification"))
+    assert added == pytest.approx(measured, rel=0.01)
 
 
 def test_the_allocator_sees_what_a_step_takes_at_once() -> None:
@@ -472,7 +475,7 @@ def test_sum_whole_trace_and_allocator_agree(dims: int, task: str, precision: st
     targets = pictures.clone() if task == "denoising" else torch.zeros(8, *SIZE[dims], dtype=torch.int64)
     targets = torch.zeros(8, dtype=torch.int64) if task == "classification" else targets
     judge, spaces = make_task(task, outputs=outputs, dims=dims), Workspaces()
-    recipe = Recipe(epochs=1, batch=8, precision=precision, checkpointing=checkpointing)
+    recipe = TrainingRecipe(epochs=1, batch=8, precision=precision, checkpointing=checkpointing)
     real = learning_memory(build(genotype, interface), pictures, targets, judge, recipe)
     # Traced at this very batch: what a library takes inside an operator need not grow evenly with the images.
     steps = StepMemory(interface, SIZE[dims], batches=(8, 12), loss=judge.loss, workspaces=spaces)
@@ -508,6 +511,6 @@ def test_the_predicted_peak_is_near_that_of_a_real_step_with_its_random_changes(
     conditions = Conditions(size=SIZE[2], batch=BATCH[2], precision="fp32")
     cost = CostModel(interface, conditions, profile, loss=task.loss)
     genotype = space(2, "segmentation").sample(random.Random(0))
-    data, recipe = images(2, "segmentation"), Recipe(epochs=1, batch=BATCH[2])
+    data, recipe = images(2, "segmentation"), TrainingRecipe(epochs=1, batch=BATCH[2])
     real = step_memory(build(genotype, interface), data, task, recipe)
     assert abs(cost(genotype).memory.value / real - 1) <= 0.005

@@ -69,7 +69,7 @@ def test_what_is_made_of_an_image_of_one_channel_is_in_channels_last_layout_as_i
 
 
 def test_a_gradient_that_comes_in_another_layout_is_copied_where_it_has_to_be() -> None:
-    class Residual(nn.Module):
+    class ResidualModel(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.mlp = nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8))
@@ -78,8 +78,8 @@ def test_a_gradient_that_comes_in_another_layout_is_copied_where_it_has_to_be() 
             return x_BCS + self.mlp(x_BCS.movedim(1, -1)).movedim(-1, 1)
 
     image = 2 * 8 * 5 * 6 * 4
-    fitting = footprint(Residual, [(2, 8, 5, 6)], precision="fp32")
-    turned = footprint(Residual, [(2, 8, 5, 6)], precision="fp32", gradient=(0, 1, 2, 3))
+    fitting = footprint(ResidualModel, [(2, 8, 5, 6)], precision="fp32")
+    turned = footprint(ResidualModel, [(2, 8, 5, 6)], precision="fp32", gradient=(0, 1, 2, 3))
     # Linear maps want the channels last: they are given a copy, while the gradient itself waits for the sum.
     assert turned.backward == fitting.backward + image
     assert (fitting.gradient_orders, turned.gradient_orders) == (((0, 2, 3, 1),), ((0, 1, 2, 3),))

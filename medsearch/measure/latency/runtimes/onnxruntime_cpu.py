@@ -11,7 +11,7 @@ from medsearch.measure.latency.timing import clock, runner
 
 @RUNTIMES.add("onnxruntime-cpu")
 class OnnxRuntimeCpu:
-    """All graph optimisations; one thread is timed by its processor time (:func:`~medsearch.measure.latency.timing.clock`)."""
+    """All graph optimisations; one thread is timed by its processor time (``clock`` in ``latency/timing.py``)."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -21,7 +21,7 @@ from medsearch.core.files import write_bytes
 from medsearch.export.plain import plain_copy
 from medsearch.spaces import Genotype
 
-FORMAT = 2  # 1: the parts of a network had numbers for names
+FORMAT = 2  # of 1, the parts of a network had numbers for names
 MOST_NUMBERS = 2_000_000_000  # parameters and buffers of a network that is worth building
 
 _MOST_TEXT, _DEEPEST = 1_000_000, 30  # characters and values, and levels, of everything but the weights

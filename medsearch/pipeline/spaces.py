@@ -73,7 +73,7 @@ def _costs(space: Space) -> list[dict[str, Any]]:
         image_BCS = x_BCS
         for i, (stage, calls) in enumerate(zip(genotype.stages, planned.stages, strict=True), start=1):
             row = _Row()
-            for call in (planned.stem, *calls) if i == 1 else calls:
+            for call in (planned.stem, *calls.parts) if i == 1 else calls.parts:
                 with Blank():
                     module = call.make().eval()
                 row.add(module, next(footprints), keys=keys_per_query(module, tuple(x_BCS.shape[2:])))

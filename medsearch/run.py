@@ -22,69 +22,15 @@ import math
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medsearch.config import KEYS, SearchConfig
 from medsearch.core.errors import RunError, WriteError
 from medsearch.core.files import read_json, write_json, write_text
 from medsearch.core.lock import HOLDER, LOCK, release_for_good
 from medsearch.core.plugins import in_use
-from medsearch.measure.latency.runtime import DEFAULT
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """What a search is asked to do; None leaves a choice to medsearch.
-
-    Args:
-        data: path or name of a data set; None is the embedded sample.
-        task: where the data leaves it open.
-        space: name or file.
-        memory_bytes, latency_ms, parameters: the budgets of a training step, of the ONNX file, and of weights.
-        inference_bytes, macs, file_bytes: the budgets of a forward pass, of multiply-adds, and of the ONNX file's size.
-        fit_batch: whether each network is trained in the way whose step keeps ``memory_bytes``.
-        seconds: time for everything.
-        trials: number of trials; without ``seconds`` and ``trials`` a default time applies.
-        finalists: networks trained fully.
-        strategy: of the search.
-        evaluator: that trials are scored by; the finalists are trained fully in any case.
-        seed: of everything random.
-        batch: images per training step.
-        epochs_search, epochs: of trials, and of the full training.
-        precision: of training, ``fp32`` or ``bf16``.
-        workers: trainings at once.
-        compress: whether the best network is compressed at the end.
-        latency_threads: of the runtime, for the budget of latency.
-        runtime: that networks are timed in.
-        profile: file of the device's profile; None is the one in the cache.
-    """
-
-    data: str | None = None
-    task: str | None = None
-    space: str | None = None
-    memory_bytes: int | None = None
-    latency_ms: float | None = None
-    parameters: int | None = None
-    inference_bytes: int | None = None
-    macs: int | None = None
-    file_bytes: int | None = None
-    seconds: float | None = None
-    trials: int | None = None
-    finalists: int = 3
-    strategy: str = "tpe"
-    evaluator: str = "training"
-    seed: int = 0
-    batch: int | None = None
-    epochs_search: int | None = None
-    epochs: int | None = None
-    precision: str | None = None
-    fit_batch: bool = False
-    workers: int | None = None
-    compress: bool = False
-    latency_threads: int = 1
-    runtime: str = DEFAULT
-    profile: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,12 +121,11 @@ class Run:
         """Open a run that was begun before."""
         cls.check_begun(folder)
         data = read_json(folder / "config.json")
-        known = {field.name for field in fields(SearchConfig)}
-        asked = isinstance(data, dict) and set(data) == known | {"command", "inputs"}
+        asked = isinstance(data, dict) and set(data) == {*KEYS, "command", "inputs"}
         if not asked or set(data["inputs"]) != {"data", "space"}:
             raise RunError(str(folder / "config.json"), "does not hold the configuration of a search of this version.")
         command, inputs = str(data.pop("command")), Inputs(**data.pop("inputs"))
-        return cls(folder, SearchConfig(**data), command, inputs)
+        return cls(folder, SearchConfig.from_data(data), command, inputs)
 
     @staticmethod
     def check_begun(folder: Path) -> None:
@@ -191,7 +136,7 @@ class Run:
     def keep(self, config: SearchConfig) -> None:
         """Remember this configuration from now on."""
         self.config = config
-        asked = {"command": self.command, "inputs": asdict(self.inputs), **asdict(config)}
+        asked = {"command": self.command, "inputs": asdict(self.inputs), **config.to_data()}
         write_json(self.folder / "config.json", asked)
 
     def discard(self) -> None:

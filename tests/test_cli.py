@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medsearch.cli import _parser, main
+from medsearch.cli import main
+from medsearch.cli.parser import parse
+from medsearch.cli.verbs.search import asked_for
 from medsearch.core.errors import RefusedError
 from medsearch.core.lock import hold
-from medsearch.pipeline.options import settings_of
+from medsearch.measure.budget import Budget
 from medsearch.run import Inputs, Run, SearchConfig
 
 ROOT = Path(__file__).parents[1]
@@ -107,12 +109,12 @@ def write_text(path: str, text: str) -> str:
         ("--fit-batch", None, "--fit-batch: fits what to?\n  Give the memory of a training step: --budget-mem 1GB."),
         ("--budget-params", "inf", "--budget-params: expected a count, got 'inf'"),
         ("--time", "soon", "--time: expected a time, got 'soon'"),
-        ("--trials", "0", "--trials: expected at least 1, got 0"),
-        ("--trials", "many", "argument --trials: invalid int value: 'many'"),
-        ("--workers", "-1", "--workers: expected at least 1, got -1"),
-        ("--precision", "fp8", "invalid choice: 'fp8'"),
+        ("--trials", "0", "--trials: expected a whole number of at least 1, got 0"),
+        ("--trials", "many", "--trials: expected a whole number, got 'many'.\n  Like: --trials 3"),
+        ("--workers", "-1", "--workers: expected a whole number of at least 1, got -1"),
+        ("--precision", "fp8", "--precision: unknown choice 'fp8'.\n  Known: bf16, fp32."),
         ("--strategy", "magic", "--strategy: unknown search strategy 'magic'"),
-        ("--latency-threads", "0", "--latency-threads: expected at least 1, got 0"),
+        ("--latency-threads", "0", "--latency-threads: expected a whole number of at least 1, got 0"),
         ("--profile", "my.json", "there is no file 'my.json'.\n  Make one here: medsearch doctor --profile -o my.json"),
         ("--space", "hybrid2d-tny", "there is none named 'hybrid2d-tny'.\n  Did you mean 'hybrid2d-tiny'?"),
         ("--space", "mine.yaml", "mine.yaml: there is no such file"),
@@ -141,14 +143,14 @@ def test_no_verb_and_no_such_verb_point_to_the_help(fails: Fails) -> None:
         ("--space", TINY.replace("[3, 5]", "[3, 4]"), "kernel"),
         ("--space", TINY.replace("dims: 2", "dims: [2"), "mine.yaml (line"),
         ("--space", "", "mine.yaml"),
-        ("--recipe", "name: mine\nbudget_men: 1GB\n", "unknown key 'budget_men'.\n  Did you mean 'budget_mem'?"),
-        ("--recipe", "name: mine\nbudget_mem: 1banana\n", "budget_mem (line 2): expected an amount of memory"),
-        ("--recipe", "name: mine\nbudget_file: 1banana\n", "budget_file (line 2): expected an amount of memory"),
+        ("--recipe", "name: mine\nbudget: {memry: 1GB}\n", "unknown key 'memry'.\n  Did you mean 'memory'?"),
+        ("--recipe", "name: mine\nbudget: {memory: 1banana}\n", "budget.memory (line 2): expected an amount of memory"),
+        ("--recipe", "name: mine\nbudget: {file: 1banana}\n", "budget.file (line 2): expected an amount of memory"),
         ("--recipe", "name: mine\nfit_batch: 1GB\n", "fit_batch (line 2): expected true or false"),
         ("--recipe", "name: mine\ntrials: 2.5\n", "trials (line 2): expected a whole number"),
         ("--recipe", "name: mine\nprecision: fp8\n", "precision (line 2): unknown choice 'fp8'"),
         ("--recipe", "name: mine\nstrategy: magic\n", "unknown search strategy 'magic'"),
-        ("--recipe", "budget_mem: 1GB\n", "missing name"),
+        ("--recipe", "trials: 3\n", "missing name"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place(fails: Fails, verb: str, text: str, words: str) -> None:
@@ -217,12 +219,12 @@ def test_what_trials_depend_on_cannot_change(fails: Fails) -> None:
     message = fails("search", "--resume", "run", "--seed", "2")
     assert "the run was begun with seed = 1, now 2 is asked for" in message
     message = fails("search", "--resume", "run", "--budget-file", "5MB")
-    assert "the run was begun with file_bytes = None, now 5000000 is asked for" in message
+    assert "the run was begun with budget = Budget(), now Budget(file='5 MB') is asked for" in message
     assert "begun with fit_batch = False, now True" in fails("search", "--resume", "run", "--fit-batch")
 
 
 def test_limits_that_are_used_up_are_refused_with_the_numbers(fails: Fails) -> None:
-    run = begun(seconds=600.0)
+    run = begun(time=600.0)
     run.note(seconds=843.0)
     with hold(Path("run")):
         pass
@@ -353,11 +355,13 @@ def test_recipes_of_other_verbs_are_not_taken_for_searches(fails: Fails) -> None
 
 
 def test_every_way_of_saying_a_limit_reaches_the_settings() -> None:
-    write_text("mine.yaml", "name: mine\nbudget_infer_mem: 1GiB\nbudget_macs: 2G\nfit_batch: true\nbudget_mem: 1GB\n")
-    options = _parser().parse_args(["search", "--recipe", "mine.yaml", "--budget-file", "1.5MB", "--budget-macs", "3M"])
-    config = settings_of(options)
-    assert (config.inference_bytes, config.macs, config.file_bytes) == (2**30, 3_000_000, 1_500_000)
-    assert (config.memory_bytes, config.fit_batch) == (10**9, True)
+    limits = "{inference: 1GiB, macs: 2G, memory: 1GB}"
+    write_text("mine.yaml", f"name: mine\nfit_batch: true\nbudget: {limits}\n")
+    _, options = parse(["search", "--recipe", "mine.yaml", "--budget-file", "1.5MB", "--budget-macs", "3M"])
+    config = asked_for(options)
+    kept = {"file": 1_500_000, "inference": 2**30, "macs": 3_000_000, "memory": 10**9}
+    assert (dict(config.budget), config.fit_batch) == (kept, True)
+    assert config.budget == Budget(file="1.5MB", inference="1GiB", macs="3M", memory=1e9)
 
 
 def test_an_unknown_space_cannot_be_shown(fails: Fails) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+
+
+def of_the_guide(part: str) -> str:
+    """The module of the guide that registers something with ``part``."""
+    (found,) = [text for text in re.findall(r"```python\n(.*?)```", GUIDE, re.S) if f"\n@{part}.add(" in text]
+    return str(found)
+
+
+REGRESSION, READER, EVALUATOR = map(of_the_guide, ("TASKS", "READERS", "EVALUATORS"))
 
 SPACE = """
 name: mine
@@ -48,60 +60,6 @@ class MeanMap(nn.Module):
         return x_BCS - x_BCS.flatten(2).mean(2).reshape(*x_BCS.shape[:2], *(1,) * (x_BCS.ndim - 2))
 '''
 
-REGRESSION = '''
-"""Regression: mean squared error; R2 and root mean squared error."""
-from torch.nn import functional as F
-
-from medsearch.tasks import TASKS, Metric, Numbers, Task
-
-
-@TASKS.add("regression")
-class Regression(Task):
-    TARGET = Numbers(key="values")
-    METRICS = {
-        "rmse": Metric(label="RMSE", better="lower"),
-        "r2": Metric(label="R²"),
-    }
-    HEAD_LIKE = "classification"
-    primary = "rmse"
-
-    def loss(self, output_BK, target_BK):
-        return F.mse_loss(output_BK, target_BK)
-
-    def metrics(self, output_BK, target_BK):
-        squared = F.mse_loss(output_BK, target_BK)
-        return {"rmse": float(squared.sqrt()), "r2": float(1 - squared / target_BK.var(0, correction=0).mean())}
-'''
-
-READER = '''
-"""Images made up by a number: made:<seed>."""
-import numpy as np
-
-from medsearch.data import READERS, Dataset, Split
-
-
-def split(rng, count):
-    targets = np.arange(count) % 2
-    images = rng.uniform(0, 200, (count, 1, 8, 8)) + 50 * targets[:, None, None, None]
-    return Split(images=images.astype(np.float32), targets=targets)
-
-
-@READERS.add("made")
-class Made:
-    TAKES = "made:<seed>"
-
-    def claims(self, source):
-        return source.startswith("made:")
-
-    def read(self, source, *, task=None):
-        rng = np.random.default_rng(int(source.removeprefix("made:")))
-        train, val, test = (split(rng, count) for count in (24, 12, 12))
-        return Dataset(
-            name="made", source=source, task=task or "classification", dims=2, channels=1, size=(8, 8),
-            classes=("dark", "bright"), train=train, val=val, test=test,
-        )
-'''
-
 STRATEGY = '''
 """Always the first network of the space that has not been tried, in the order of their ids."""
 import random
@@ -114,25 +72,6 @@ class ById:
     def __call__(self, space, history, seed):
         rng = random.Random(seed)
         return min((space.sample(rng) for _ in range(8)), key=lambda genotype: genotype.id)
-'''
-
-EVALUATOR = '''
-"""Scores an untrained network by the size of its outputs."""
-from dataclasses import dataclass
-
-import torch
-
-from medsearch.train import EVALUATORS, Evaluation, Evaluator
-
-
-@EVALUATORS.add("untrained")
-@dataclass(frozen=True, kw_only=True)
-class Untrained(Evaluator):
-    def __call__(self, genotype, bounds=()):
-        images = torch.from_numpy(self.data.val.images[:4]).float()
-        with torch.no_grad():
-            output = self.network(genotype).eval().cpu()(images)
-        return Evaluation(error=float(output.abs().mean()), seconds=0.01)
 '''
 
 SMALL = ("--trials", "2", "--epochs-search", "1", "--epochs", "1", "--finalists", "1", "--workers", "1")
@@ -195,7 +134,7 @@ def test_a_task(tmp_path: Path) -> None:
 
 def test_a_reader(tmp_path: Path) -> None:
     write(tmp_path, READER)
-    assert "made: classification, 8x8" in medsearch(tmp_path, "data", "check", "made:3").stdout
+    assert "made: classification, 16x16" in medsearch(tmp_path, "data", "check", "made:3").stdout
 
 
 @pytest.mark.early
@@ -231,39 +170,11 @@ def test_they_all_keep_their_contracts(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-SCORED = """
-from pathlib import Path
-
-from medsearch.core.plugins import use
-from medsearch.pipeline.search import search
-from medsearch.pipeline.setup import prepare
-from medsearch.run import Inputs, Run, SearchConfig
-
-use(["mypkg.part"])
-config = SearchConfig(
-    data="labels.npz", space="my.yaml", evaluator="untrained", trials=2, epochs_search=1, epochs=1, finalists=1
-)
-setup = prepare(config)
-inputs = Inputs(data=setup.data.fingerprint(), space=setup.space.fingerprint())
-run = Run.create(Path("run"), config, "a test", inputs, space=Path("my.yaml").read_text())
-search(run, config, "a test", setup)
-"""
-
-
 @pytest.mark.early
 def test_an_evaluator(tmp_path: Path) -> None:
     """Trials are scored by it, the delivered network is trained in any case."""
     write(tmp_path, EVALUATOR)
-    path = os.pathsep.join([str(Path(__file__).parent.parent), str(tmp_path)])
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", SCORED],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results = searched(tmp_path, "--data", "labels.npz", "--evaluator", "untrained")
     assert [trial["metrics"] for trial in results["trials"]] == [{}, {}]
     assert all(trial["error"] > 0 for trial in results["trials"])
     assert results["delivered"][0]["epochs"] == 1

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from medsearch.cli import _parser
+from medsearch.cli.parser import VERBS, parse
+from medsearch.cli.verbs.search import asked_for
 from medsearch.core.library import find, names
 from medsearch.core.units import parse_bytes
 from medsearch.data.readers import embedded
-from medsearch.pipeline.options import settings_of
 from medsearch.pipeline.setup import read_named_space
 
 ROOT = Path(__file__).parents[1]
@@ -35,17 +35,16 @@ COMMANDS = [
 
 def test_the_readme_shows_every_verb() -> None:
     shown = {line.split()[1] for line in fenced(ROOT / "README.md") if line.startswith("medsearch ")}
-    verbs = set(re.findall(r"^    (\w+) ", _parser().format_help(), re.MULTILINE))
-    assert shown == verbs >= {"search", "compress", "export", "bench", "report", "data", "spaces", "doctor"}
+    assert shown == set(VERBS) >= {"search", "compress", "export", "bench", "report", "data", "spaces", "doctor"}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_can_be_typed(line: str) -> None:
     words = shlex.split(line, comments=True)
-    options = _parser().parse_args(words[1:])
-    assert options.verb.__name__ == f"_{words[1]}"
+    verb, options = parse(words[1:])
+    assert verb.__name__ == f"medsearch.cli.verbs.{words[1]}"
     if line.startswith("medsearch search"):
-        config = settings_of(options)
+        config = asked_for(options)
         assert "--data" not in words or config.data == words[words.index("--data") + 1]
 
 
@@ -74,8 +73,8 @@ def test_units_are_what_the_readme_says() -> None:
 
 @pytest.mark.parametrize("name", names("recipes"))
 def test_a_recipe_can_be_cooked(name: str) -> None:
-    config = settings_of(_parser().parse_args(["search", "--recipe", name]))
-    assert config.seconds or config.trials
+    config = asked_for(parse(["search", "--recipe", name])[1])
+    assert config.time or config.trials
     assert config.data is None or config.data.removeprefix("embedded:") in embedded.known()
     if config.space:
         assert read_named_space(config.space, task=config.task or "classification").size() > 1
@@ -84,6 +83,6 @@ def test_a_recipe_can_be_cooked(name: str) -> None:
 
 def test_the_command_line_wins_over_the_recipe() -> None:
     line = ["search", "--recipe", "demo", "--budget-mem", "2GiB", "--seed", "7", "--time", "90s"]
-    config = settings_of(_parser().parse_args(line))
-    assert (config.memory_bytes, config.seed, config.seconds) == (2**31, 7, 90.0)
+    config = asked_for(parse(line)[1])
+    assert (config.budget["memory"], config.seed, config.time) == (2**31, 7, 90.0)
     assert config.data == "brain2d"

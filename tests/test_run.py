@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from medsearch.config import SearchConfig
 from medsearch.core import plugins
 from medsearch.core.errors import RunError, WriteError
 from medsearch.core.lock import hold
-from medsearch.run import Inputs, Run, SearchConfig
+from medsearch.measure.budget import Budget
+from medsearch.run import Inputs, Run
 
 SETTINGS = SearchConfig(
-    data="mine.npz", memory_bytes=10**9, latency_ms=20.0, file_bytes=5, fit_batch=True, trials=7, seed=3, compress=True
+    data="mine.npz", budget=Budget(memory=10**9, latency=20.0, file=5), fit_batch=True, trials=7, seed=3, compress=True
 )
 
 
@@ -101,12 +103,12 @@ def test_a_run_is_finished_from_its_results_on_until_it_is_extended_and_then_fro
     run.finish({"created": "first", "trials": [{"state": state} for state in ("complete", "stopped", "failed")]})
     assert Run.resume(run.folder).finished
     assert run.trials_in_results() == 2
-    run.begin_again(replace(SETTINGS, seconds=600.0))
+    run.begin_again(replace(SETTINGS, time=600.0))
     again = Run.resume(run.folder)
-    assert (again.finished, again.config.seconds) == (False, 600.0)
+    assert (again.finished, again.config.time) == (False, 600.0)
     assert again.state().items() >= {"epochs": {}, "search_end": None, "seconds": 90.0}.items()
     assert json.loads((run.folder / "results.json").read_text())["created"] == "first"
-    again.begin_again(replace(SETTINGS, seconds=900.0))
+    again.begin_again(replace(SETTINGS, time=900.0))
     assert not again.finished
     again.finish({"created": "second"})
     assert Run.resume(run.folder).finished

@@ -15,7 +15,7 @@ from medsearch.backbones.plan import (
     mirrored,
     part_call,
     plan,
-    stage_calls,
+    stage_plans,
 )
 from medsearch.blocks import DOWNSAMPLES, MIXERS, STEMS
 from medsearch.blocks.knobs import per_axis
@@ -58,7 +58,7 @@ def _check_extents(space: Space, interface: Interface, size: tuple[int, ...]) ->
     planned = plan(first, interface, where=space.source)
     for i, (stage, calls) in enumerate(zip(space.tree["stages"], planned.stages, strict=True)):
         with Blank():
-            size = (planned.stem if i == 0 else calls[0]).make().scale(size)
+            size = (calls.down or planned.stem).make().scale(size)
         for role, node, path in _roles(stage, f"{space.source}: stages[{i}]"):
             for where, part in _parts(node, path) if role != "channel" else ():
                 known = (MIXERS.knobs(part.name) if part.name in MIXERS else {}) | dict(part.knobs)
@@ -94,7 +94,7 @@ def _calls(space: Space, interface: Interface) -> Iterator[tuple[str, Call]]:
     first = space.first()
     smallest = tuple(stage.dim for stage in first.stages)
     given: dict[str, Any] = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
-    given["blocks"] = mirrored(first, stage_calls(first, space.source))
+    given["blocks"] = mirrored(stage_plans(first, space.source))
     for where, part in _parts(space.tree["head"], f"{space.source}: heads.{interface.task}"):
         yield where, head_call(part, where, interface.task, smallest, **given)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from medsearch.backbones.network import Denoiser, Network, Residual, Standardize
+from medsearch.backbones.network import ROLES, Denoiser, Network, ResidualBlock, Stage, Standardize, laid_out
 from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
 from medsearch.core.errors import SpaceError, suggest
 from medsearch.core.registry import Registry
@@ -77,22 +78,43 @@ def _text(value: Any, indent: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """The calls of one stage: its downsampling, if any, and its blocks."""
+
+    dim: int
+    down: Call | None
+    blocks: tuple[Call, ...]
+
+    def call(self, *, down: bool = True) -> Call:
+        """The stage as one call, on request without its downsampling."""
+        first = (("down", self.down),) if down and self.down is not None else ()
+        return Call(Stage, (self.dim,), (*first, ("blocks", self.blocks)))
+
+    @cached_property
+    def parts(self) -> tuple[Call, ...]:
+        """What is measured for itself, in the order of the data: the downsampling, then every residual branch."""
+        return tuple(part for some in self.steps for part in some)
+
+    @cached_property
+    def steps(self) -> tuple[tuple[Call, ...], ...]:
+        """The same, the downsampling and each block for itself."""
+        first = () if self.down is None else ((self.down,),)
+        return (*first, *(tuple(branch_calls(block)) for block in self.blocks))
+
+
+@dataclass(frozen=True, kw_only=True)
 class NetworkPlan:
     """The calls that make one network, part by part in the order of the data flow."""
 
     kind: type[Network]
     standardize: Call
     stem: Call
-    stages: tuple[tuple[Call, ...], ...]
+    stages: tuple[StagePlan, ...]
     head: Call
-
-    def parts(self) -> list[Call]:
-        """Every call on its own."""
-        return [self.standardize, self.stem, *(part for stage in self.stages for part in stage), self.head]
 
     def call(self) -> Call:
         """The whole network as one call."""
-        stages = [Call(nn.Sequential, parts) for parts in self.stages]
+        stages = tuple(stage.call() for stage in self.stages)
         parts = (("standardize", self.standardize), ("stem", self.stem), ("stages", stages), ("head", self.head))
         return Call(self.kind, kwargs=parts)
 
@@ -107,9 +129,9 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
     """
     dims = genotype.dims
     widths = tuple(stage.dim for stage in genotype.stages)
-    stages = stage_calls(genotype, where)
+    stages = stage_plans(genotype, where)
     given: dict[str, Any] = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
-    given["blocks"] = mirrored(genotype, stages)
+    given["blocks"] = mirrored(stages)
     return NetworkPlan(
         kind=Denoiser if task_type(interface.task).RESTORES else Network,
         standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
@@ -119,20 +141,20 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
     )
 
 
-def stage_calls(genotype: Genotype, where: str) -> tuple[tuple[Call, ...], ...]:
-    """The calls of every stage: its downsampling, then the residual branches of its blocks."""
+def stage_plans(genotype: Genotype, where: str) -> tuple[StagePlan, ...]:
+    """The calls of every stage."""
     stages, before, a_set = [], 0, False
     for i, stage in enumerate(genotype.stages):
-        parts = []
+        place, down = f"{where}: stages[{i}]", None
         if stage.down is not None:
-            place = f"{where}: stages[{i}].down"
-            parts.append(part_call(DOWNSAMPLES, stage.down, place, before, stage.dim, dims=genotype.dims))
-            a_set = a_set or getattr(parts[-1].target, "LEAVES_A_SET", False)
+            down = part_call(DOWNSAMPLES, stage.down, f"{place}.down", before, stage.dim, dims=genotype.dims)
+            a_set = a_set or getattr(down.target, "LEAVES_A_SET", False)
+        blocks = []
         for j, block in enumerate(stage.blocks):
             if a_set:
-                _check_takes_a_set(block, f"{where}: stages[{i}].blocks[{j}]")
-            parts += _block(block, stage.dim, genotype.dims, f"{where}: stages[{i}].blocks[{j}]")
-        stages.append(tuple(parts))
+                _check_takes_a_set(block, f"{place}.blocks[{j}]")
+            blocks.append(_block(block, stage.dim, genotype.dims, f"{place}.blocks[{j}]"))
+        stages.append(StagePlan(dim=stage.dim, down=down, blocks=tuple(blocks)))
         before = stage.dim
     return tuple(stages)
 
@@ -153,10 +175,9 @@ def _check_takes_a_set(block: Block, where: str) -> None:
             raise SpaceError(f"{where}.{role}", problem, f"Mixers of sets: {known}.")
 
 
-def mirrored(genotype: Genotype, stages: tuple[tuple[Call, ...], ...]) -> tuple[tuple[Call, ...], ...]:
-    """The calls of every stage without its downsampling, for a head that makes blocks of its own from them."""
-    firsts = (int(stage.down is not None) for stage in genotype.stages)
-    return tuple(calls[first:] for first, calls in zip(firsts, stages, strict=True))
+def mirrored(stages: tuple[StagePlan, ...]) -> tuple[Call, ...]:
+    """The calls of every stage without its downsampling, for a head that makes stages of its own from them."""
+    return tuple(stage.call(down=False) for stage in stages)
 
 
 def build(genotype: Genotype, interface: Interface, *, where: str = "genotype") -> Network:
@@ -176,19 +197,28 @@ def make(call: Call, where: str) -> Any:
         raise SpaceError(where, str(refusal)) from refusal
 
 
-def branches(block: Block) -> Iterator[tuple[str, ...]]:
-    """The residual branches of a block, in order, each as the roles of the parts that it runs through.
+def filled_roles(block: Block) -> tuple[str, ...]:
+    """The roles of the parts that a block has in the network: one that adds nothing is left out."""
+    parts = {role: getattr(block, role) for role in ROLES}
+    return tuple(role for role, part in parts.items() if part is not None and not _adds_nothing(role, part))
 
-    A role that the block does not fill, or fills with a part that adds nothing, has no branch.
+
+def branch_calls(block: Call) -> Iterator[Call]:
+    """Every residual branch of a block, in order, as a block of its own: the same computation, to be measured alone.
+
+    Token mixers of all roles are alike there, so that equal branches are equal calls.
     """
-    filled = {role: getattr(block, role) for role in ("position", "mixer", "local", "channel")}
-    roles = [role for role, part in filled.items() if part is not None and not _adds_nothing(role, part)]
-    if block.residual == "each":
-        yield from ((role,) for role in roles)
-        return
-    yield from ((role,) for role in roles if role == "position")
-    if joint := tuple(role for role in roles if role != "position"):
-        yield joint
+    given = dict(block.kwargs)
+    fixed = (("dims", given["dims"]),)
+    scale = (("layer_scale", given["layer_scale"]),) if "layer_scale" in given else ()
+    for roles in laid_out(given, joint=given.get("joint", False)):
+        if len(roles) > 1:
+            parts = (*((role, given[role]) for role in roles), ("joint", True), *scale)
+        elif roles[0] in ("position", "local"):
+            parts = (("mixer", given[roles[0]]),)
+        else:
+            parts = ((roles[0], given[roles[0]]), *scale)
+        yield Call(block.target, block.args, (*fixed, *parts))
 
 
 def mirrors(genotype: Genotype) -> bool:
@@ -201,18 +231,19 @@ def _adds_nothing(role: str, part: Part) -> bool:
     return part.name in registry and getattr(registry[part.name], "ADDS_NOTHING", False)
 
 
-def _block(block: Block, dim: int, dims: int, where: str) -> list[Call]:
-    found = []
-    for roles in branches(block):
-        bodies = [_body(block, role, dim, dims, f"{where}.{role}") for role in roles]
-        body = bodies[0] if len(bodies) == 1 else Call(nn.Sequential, tuple(bodies))
-        scaled = block.layer_scale is not None and not {"position", "local"} & set(roles)
-        scale = (("layer_scale", block.layer_scale),) if scaled else ()
-        found.append(Call(Residual, (body, dim), (("dims", dims), *scale)))
-    return found
+def _block(block: Block, dim: int, dims: int, where: str) -> Call:
+    roles = filled_roles(block)
+    parts = tuple((role, _part(block, role, dim, dims, f"{where}.{role}")) for role in roles)
+    together = [role for role in roles if role != "position"]
+    joint = block.residual == "joint" and len(together) > 1
+    scaled = block.layer_scale is not None and bool({"mixer", "channel"} & set(roles))
+    scaled = scaled and not (joint and "local" in roles)
+    joined = (("joint", True),) if joint else ()
+    scale = (("layer_scale", block.layer_scale),) if scaled else ()
+    return Call(ResidualBlock, (dim,), (("dims", dims), *parts, *joined, *scale))
 
 
-def _body(block: Block, role: str, dim: int, dims: int, where: str) -> Call:
+def _part(block: Block, role: str, dim: int, dims: int, where: str) -> Call:
     if role != "channel":
         return part_call(MIXERS, getattr(block, role), where, dim, dims=dims)
     mixer = MIXERS.find(block.mixer.name, where=where.replace(role, "mixer"))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from medsearch.backbones import Interface, Network
 from medsearch.compress.refit import Moments, moments, refit_
-from medsearch.compress.structure import Position, Units, branches, cut, macs, macs_per_unit, units, with_counts
+from medsearch.compress.structure import Position, Units, cut, macs, macs_per_unit, positions, units, with_counts
 from medsearch.data import Split
 from medsearch.spaces import Genotype
 from medsearch.tasks import Target, Task
@@ -100,8 +100,8 @@ class Pruner:
         """The block whose loss costs least per multiply-add, among those that are not too much to drop."""
         current = self._macs(with_counts(self.genotype, {}, dropped))
         best: tuple[float, Position] | None = None
-        for at in branches(self.genotype):
-            left = [block for block in branches(self.genotype) if block[0] == at[0] and block not in dropped]
+        for at in positions(self.genotype):
+            left = [block for block in positions(self.genotype) if block[0] == at[0] and block not in dropped]
             without = (*dropped, at)
             if at in dropped or len(left) < 2:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -11,14 +12,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsearch.backbones import Interface, Network, build
-from medsearch.backbones.plan import branches as block_branches
-from medsearch.backbones.plan import mirrors
+from medsearch.backbones.network import ROLES
+from medsearch.backbones.plan import filled_roles, mirrors
 from medsearch.blocks.groups import Axis, Group
 from medsearch.spaces import Genotype
 from medsearch.spaces.genotype import Value
 
 Position = tuple[int, int]
 """Stage and block, counted from 0."""
+
+_BLOCK = re.compile(r"stages\.(?P<stage>\d+)\.blocks\.(?P<block>\d+)\.")
 
 
 class Place(NamedTuple):
@@ -52,30 +55,18 @@ class Units:
         return f"{self.path}.{self.group.read.name.removesuffix('.weight')}"
 
 
-def branches(genotype: Genotype) -> dict[Position, tuple[str, ...]]:
-    """The names of the residual branches of every block, as :func:`medsearch.backbones.build` lays them out."""
-    return {at: tuple(name for name, _ in laid) for at, laid in _laid(genotype).items()}
+def positions(genotype: Genotype) -> list[Position]:
+    """Stage and block of every block, in the order of the data."""
+    return [(i, j) for i, stage in enumerate(genotype.stages) for j in range(len(stage.blocks))]
 
 
 def paths(genotype: Genotype) -> dict[Place, str]:
     """The name in the network of every part of every block, in the order of the data."""
-    found: dict[Place, str] = {}
-    for at, laid in _laid(genotype).items():
-        for name, roles in laid:
-            inner = [f"{name}.body"] if len(roles) == 1 else [f"{name}.body.{k}" for k in range(len(roles))]
-            found |= {Place(at, role): path for role, path in zip(roles, inner, strict=True)}
-    return found
-
-
-def _laid(genotype: Genotype) -> dict[Position, list[tuple[str, tuple[str, ...]]]]:
-    """Per block its residual branches: their names, and the roles of the parts in them."""
-    found = {}
-    for i, stage in enumerate(genotype.stages):
-        index = 0 if stage.down is None else 1
-        for j, block in enumerate(stage.blocks):
-            found[i, j] = [(f"stages.{i}.{k}", roles) for k, roles in enumerate(block_branches(block), start=index)]
-            index += len(found[i, j])
-    return found
+    return {
+        Place((i, j), role): f"stages.{i}.blocks.{j}.{role}"
+        for i, j in positions(genotype)
+        for role in filled_roles(genotype.stages[i].blocks[j])
+    }
 
 
 def units(model: Network, genotype: Genotype) -> list[Units]:
@@ -99,7 +90,7 @@ def with_knobs(
     for i, stage in enumerate(genotype.stages):
         blocks = []
         for j, block in enumerate(stage.blocks):
-            filled = {role: getattr(block, role) for role in ("position", "mixer", "local", "channel")}
+            filled = {role: getattr(block, role) for role in ROLES}
             parts = {
                 role: part.having(**knobs.get(Place((i, j), role), {}))
                 for role, part in filled.items()
@@ -138,7 +129,7 @@ def cut(
                 state[name] = state[name].index_select(axis.axis, axis.entries(unit.count, chosen))
     smaller = with_counts(genotype, {unit: len(chosen) for unit, chosen in kept.items()}, dropped)
     result = build(smaller, interface)
-    result.load_state_dict(_renamed(state, genotype, smaller, dropped))
+    result.load_state_dict(_renamed(state, dropped))
     return result.eval(), smaller
 
 
@@ -147,20 +138,18 @@ def _tensors(state: Mapping[str, Tensor], name: str, axis: Axis) -> list[str]:
     return [key for key in state if (key == name or key.startswith(f"{name}.")) and state[key].ndim > axis.axis]
 
 
-def _renamed(
-    state: Mapping[str, Tensor], genotype: Genotype, smaller: Genotype, dropped: Collection[Position]
-) -> dict[str, Tensor]:
+def _renamed(state: Mapping[str, Tensor], dropped: Collection[Position]) -> dict[str, Tensor]:
     """The weights under the names they have without the dropped blocks."""
-    left = iter(branches(smaller).values())
-    names: dict[str, str | None] = {}
-    for at, old in branches(genotype).items():
-        names.update(zip(old, [None] * len(old) if at in dropped else next(left), strict=True))
     renamed = {}
-    for key, tensor in state.items():
-        branch = ".".join(key.split(".")[:3])
-        name = names.get(branch, branch)
-        if name is not None:
-            renamed[name + key.removeprefix(branch)] = tensor
+    for name, tensor in state.items():
+        match = _BLOCK.match(name)
+        if match is None:
+            renamed[name] = tensor
+            continue
+        i, j = int(match["stage"]), int(match["block"])
+        if (i, j) not in dropped:
+            before = sum((i, earlier) in dropped for earlier in range(j))
+            renamed[f"stages.{i}.blocks.{j - before}.{name[match.end() :]}"] = tensor
     return renamed
 
 

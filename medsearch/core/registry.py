@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from medsearch.core.errors import SpaceError, suggest
+from medsearch.core.errors import MedsearchError, SpaceError, suggest
 from medsearch.core.plugins import use_installed
 
 
@@ -60,11 +60,11 @@ class Registry(Mapping[str, type]):
     def __len__(self) -> int:
         return len(self._load())
 
-    def find(self, name: str, *, where: str) -> type:
-        """Like ``registry[name]``, with an error for people that says where the name was seen."""
+    def find(self, name: str, *, where: str, error: type[MedsearchError] = SpaceError) -> type:
+        """Like ``registry[name]``, with an ``error`` for people that says where the name was seen."""
         if name not in self:
             remedy = f"{suggest(name, self)}  A part of your own package: medsearch --plugin yourpackage.module ..."
-            raise SpaceError(where, f"unknown {self.kind} '{name}'.", remedy)
+            raise error(where, f"unknown {self.kind} '{name}'.", remedy)
         return self[name]
 
     def knobs(self, name: str) -> dict[str, Any]:

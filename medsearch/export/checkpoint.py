@@ -6,14 +6,14 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
-from medsearch.backbones import Interface, build
+from medsearch.backbones import Interface, Network, build
 from medsearch.blocks import HEADS
 from medsearch.core.config import Node
 from medsearch.core.errors import CheckpointError, MedsearchError
@@ -22,12 +22,14 @@ from medsearch.export.plain import plain_copy
 from medsearch.spaces import Genotype
 from medsearch.tasks import TASKS, head_tasks
 
-FORMAT = 1
+FORMAT = 2  # of 1, the parts of a network had numbers for names
 MOST_NUMBERS = 2_000_000_000  # parameters and buffers of a network that is worth building
 
 _MOST_TEXT, _DEEPEST = 1_000_000, 30  # characters and values, and levels, of everything but the weights
 _KEYS = "format genotype task channels outputs size classes state_dict scores provenance".split()
 _REMEDY = "Was it copied completely, and written by medsearch?"
+_OTHER = "Another version of medsearch may have written it."
+_EARLIER = "An earlier version of medsearch wrote it: use it with that version, or search again with this one."
 _REFUSALS = (MedsearchError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError)
 
 
@@ -52,11 +54,28 @@ class Checkpoint:
     provenance: Mapping[str, Any]
     state: Mapping[str, Tensor] = field(repr=False, compare=False)
 
-    def build(self) -> nn.Module:
-        """The network with its weights, in eval mode, on the CPU; leaves the random state alone."""
+    def build(self, *, outputs: int | None = None) -> Network:
+        """The network with its weights, in eval mode, on the CPU; leaves the random state alone.
+
+        Args:
+            outputs: how many classes to fine-tune it for, where they are others than it was trained for: the weights of
+                the head whose shape depends on their number are then fresh, all others are kept.
+
+        Raises:
+            CheckpointError: for other ``outputs`` of a denoiser, which gives back the channels that it takes.
+        """
+        interface = self.interface if outputs is None else replace(self.interface, outputs=outputs)
+        if interface.task == "denoising" and interface != self.interface:
+            problem = f"a denoiser of {interface.channels} channels has as many, not {outputs}."
+            raise CheckpointError("outputs", problem, "Train a network for the other channels.")
         with torch.random.fork_rng(devices=[]):
-            network = build(self.genotype, self.interface)
-        network.load_state_dict(self.state)
+            network = build(self.genotype, interface)
+        state = dict(self.state)
+        if outputs is not None:
+            fresh = network.state_dict()
+            lasting = _free_of_outputs(self.genotype, self.interface)
+            state = {name: state[name] if name in lasting else tensor for name, tensor in fresh.items()}
+        network.load_state_dict(state)
         return network.eval()
 
 
@@ -137,7 +156,7 @@ def _checked(data: Any, path: str | Path, file_size: int) -> Checkpoint:
     version = root.entries().get("format")
     if version is None or version.value != FORMAT:
         seen = "none" if version is None else repr(version.value)
-        raise root.wrong(f"expected format {FORMAT}, got {seen}.", "Another version of medsearch may have written it.")
+        raise root.wrong(f"expected format {FORMAT}, got {seen}.", _EARLIER if seen == "1" else _OTHER)
     fields = root.mapping(required=_KEYS)
     genotype, tasks = _genotype(fields["genotype"])
     interface = Interface(
@@ -216,6 +235,13 @@ def _state(node: Node, genotype: Genotype, interface: Interface, file_size: int)
     if sum(tensor.nbytes for tensor in seen.values()) > file_size:
         raise node.wrong("the weights share memory with one another; each needs its own.")
     return seen
+
+
+def _free_of_outputs(genotype: Genotype, interface: Interface) -> set[str]:
+    """The weights that a network has in the same shape whatever the number of its outputs."""
+    with torch.device("meta"):
+        one, two = (build(genotype, replace(interface, outputs=count)).state_dict() for count in (1, 2))
+    return {name for name, tensor in one.items() if tensor.shape == two[name].shape}
 
 
 def _kind(value: Any, device: str = "") -> str:

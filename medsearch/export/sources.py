@@ -24,7 +24,7 @@ from medsearch.core.errors import RefusedError
 _OURS = "medsearch."
 _REGISTRIES = "medsearch.blocks"
 _OUTSIDE = {"torch", *sys.stdlib_module_names}
-_DESCRIBES = {"macs", "weights", "reach", "scale", "group", "groups", "mirrored", "keys_per_query"}
+_DESCRIBES = {"macs", "weights", "reach", "scale", "group", "groups", "mirrored", "keys_per_query", "feature_info"}
 _WIDTH = 116
 RULE = "# " + "-" * _WIDTH
 

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json
 from medsearch.measure.latency.residual import ResidualModel, read_residual
@@ -48,10 +50,13 @@ def cpu() -> str:
 
 
 def cache_folder() -> Path:
-    """Where profiles live: ``$MEDSEARCH_CACHE``, else ``$XDG_CACHE_HOME/medsearch``, else ``~/.cache/medsearch``."""
+    """Where profiles live: ``$MEDSEARCH_CACHE``, else the user's cache folder by the rules of the platform.
+
+    On Linux that is ``$XDG_CACHE_HOME/medsearch``, else ``~/.cache/medsearch``.
+    """
     if named := os.environ.get("MEDSEARCH_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsearch"
+    return user_cache_path("medsearch")
 
 
 def _readable(path: Path) -> bool:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medsearch.core.errors import DataError, SpaceError
+from medsearch.config import SearchConfig
+from medsearch.core.errors import DataError, RunError, SpaceError, UsageError
 from medsearch.core.files import read_text, remove_temporaries
 from medsearch.core.library import find
 from medsearch.core.lock import hold
-from medsearch.pipeline.options import run_folder, settings_of, with_more
+from medsearch.core.units import format_seconds
 from medsearch.pipeline.setup import Setup, prepare, read_named_space, space_name
-from medsearch.run import Inputs, Run, SearchConfig
+from medsearch.run import Inputs, Run
 
 COMPARED = {
     "task": "the task",
@@ -29,46 +30,91 @@ COMPARED = {
 }
 """What to say of a data set that is another one, by the keys of its fingerprint."""
 
+LIMITS, PLACES = ("time", "trials"), ("data", "space")
+"""What may be given anew to a run that goes on."""
+
 MOST_SAID = 6
 """Differences that are listed."""
 
 
 @contextmanager
-def begin(options: argparse.Namespace) -> Iterator[tuple[Run, Setup]]:
+def begin(config: SearchConfig, *, out: Path | None, command: str) -> Iterator[tuple[Run, Setup]]:
     """A new run in a folder that no other process works in until the block ends, and what it works on.
+
+    Args:
+        config: what is asked for.
+        out: the folder; None for ``runs/<data>-<date and time>``.
+        command: that asks for it.
 
     Raises:
         MedsearchError: for anything that is wrong with what was asked; then no folder is left behind.
     """
-    config = settings_of(options)
-    folder = run_folder(options.out, config)
+    folder = out or _run_folder(config)
     Run.check_empty(folder)
     setup = prepare(config)
     inputs = Inputs(data=setup.data.fingerprint(), space=setup.space.fingerprint())
     text = read_text(find("spaces", space_name(config, setup.data)), error=SpaceError)
     with hold(folder):
-        yield Run.create(folder, config, options.command, inputs, space=text), setup
+        yield Run.create(folder, config, command, inputs, space=text), setup
+
+
+def _run_folder(config: SearchConfig) -> Path:
+    name = Path(config.data).stem if config.data else "brain2d"
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 @contextmanager
-def go_on(options: argparse.Namespace) -> Iterator[tuple[Run, Setup]]:
+def go_on(folder: Path, given: Mapping[str, Any]) -> Iterator[tuple[Run, Setup]]:
     """A run that was begun before, interrupted or finished, as :func:`begin` gives a new one.
+
+    Args:
+        folder: of the run.
+        given: the options that are given now, read; only new limits and places may differ from before.
 
     Raises:
         RunError: if another process works on it, if it is finished and nothing more is asked for.
         DataError, SpaceError: if data or space are not where they were, or not what they were.
+        UsageError: for an option that would no longer be that of the trials which are there.
     """
-    folder = Path(options.resume)
     Run.check_begun(folder)
     with hold(folder):
         run = Run.resume(folder)
-        config = with_more(run, options)
+        config = _extended(run, given)
         setup = _prepared(run, config)
         remove_temporaries(folder)
         if config != run.config or run.finished:
             limited = replace(config, data=run.config.data, space=run.config.space) != run.config
             (run.begin_again if limited or run.finished else run.keep)(config)
         yield run, setup
+
+
+def _extended(run: Run, given: Mapping[str, Any]) -> SearchConfig:
+    """The configuration of a run with the limits and places that are given now."""
+    limits = {name: given[name] for name in LIMITS if name in given}
+    places = {name: given[name] for name in PLACES if name in given}
+    for name, value in given.items():
+        if name not in (*LIMITS, *PLACES) and value != (kept := getattr(run.config, name)):
+            problem = f"the run was begun with {name} = {kept}, now {value} is asked for."
+            remedy = "Beside --resume, only --time, --trials, and the places of --data and --space may change."
+            raise UsageError("--resume", problem, remedy)
+    _check_limits(run, **limits)
+    if run.finished:
+        limits = {**dict.fromkeys(LIMITS), **limits}
+    return replace(run.config, **limits, **places)
+
+
+def _check_limits(run: Run, *, time: float | None = None, trials: int | None = None) -> None:
+    """Refuse totals that are used up already."""
+    spent, finished = run.seconds, run.finished
+    if finished and time is None and trials is None:
+        remedy = f"Read {run.folder / 'report.md'} - or extend it, by a total over all its starts: {run.longer_command}"
+        raise RunError(str(run.folder), "this search is finished.", remedy)
+    if time is not None and time <= spent:
+        problem = f"is the time of all starts together: {format_seconds(spent)} are used, {format_seconds(time)} given."
+        raise RunError("--time", problem, f"Give more than what is used: {run.longer_command}")
+    if finished and trials is not None and trials <= (done := run.trials_in_results()):
+        problem = f"is the number of all starts together: {done} are done, {trials} given."
+        raise RunError("--trials", problem, f"Give more than what is done: {run.resume_command} --trials {2 * done}")
 
 
 def _prepared(run: Run, config: SearchConfig) -> Setup:

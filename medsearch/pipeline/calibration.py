@@ -7,8 +7,8 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from medsearch.measure.costs.calibration import UNSEEN_SPREAD, Accuracy, calibrate, calibrate_file
-from medsearch.measure.costs.model import Correction
+from medsearch.measure.calibration import UNSEEN_SPREAD, Accuracy, calibrate, calibrate_file
+from medsearch.measure.model import Correction
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.profile import profiled
 from medsearch.pipeline.setup import samples
@@ -30,12 +30,12 @@ def calibrate_job(job: Job) -> dict[str, Accuracy]:
     accuracy = calibrate(job.cost, genotypes, measure, known=known)
     memory = job.cost.memory_correction
     job.cost.correct(memory=replace(memory, spread=max(memory.spread, LEAST_DOUBT)))
-    if job.budget.file is not None:
+    if "file" in job.budget:
         files = zip(genotypes, job.lab.each(job.setup.exported, genotypes, doing="exporting a network"), strict=True)
         sizes = {genotype: len(file) for genotype, file in files if isinstance(file, bytes)}
         if sizes:
             accuracy["file"] = calibrate_file(job.cost, list(sizes), sizes.__getitem__)
-    if job.budget.inference is not None:
+    if "inference" in job.budget:
         job.fitting.inference_correction = _inference_correction(job)
     corrections: dict[str, Any] = {
         "inference": job.fitting.inference_correction,

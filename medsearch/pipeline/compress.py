@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medsearch.backbones import Network
 from medsearch.compress.compress import Compressed, CompressionConfig, Measured, compress
 from medsearch.compress.score import score
@@ -16,6 +14,7 @@ from medsearch.core.errors import CheckpointError, UsageError
 from medsearch.core.files import write_bytes, write_json, write_text
 from medsearch.data import Dataset, Split, load
 from medsearch.export.checkpoint import Checkpoint, load_model, save_model
+from medsearch.measure.threads import torch_threads
 from medsearch.pipeline.results import judged
 from medsearch.pipeline.setup import interface_of
 from medsearch.report.markdown import compression_summary
@@ -58,8 +57,8 @@ def compress_file(
     assert isinstance(network, Network)
     task = make_task(dataset.task, outputs=checkpoint.interface.outputs, dims=dataset.dims)
     config = _settings(checkpoint, keep_macs=keep_macs, max_drop=max_drop, epochs=epochs)
-    torch.set_num_threads(default_workers())
-    found = compress(network, checkpoint.genotype, checkpoint.interface, dataset, task, config, say=say)
+    with torch_threads(default_workers()):
+        found = compress(network, checkpoint.genotype, checkpoint.interface, dataset, task, config, say=say)
     results = _results(found, dataset.open_test(), task)
     _write(out or model.parent / "compressed", checkpoint, found, results)
     return results

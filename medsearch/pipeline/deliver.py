@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def _write_module(setup: Setup, folder: Path, facts: dict[str, str | float | int
 def _provenance(job: Job, genotype: Genotype, trained: Trained) -> dict[str, Any]:
     return {
         "medsearch": __version__,
-        "command": job.command,
+        "command": job.run.command,
         "data": job.setup.data.source,
         "space": job.setup.space.name,
         "seed": job.config.seed,
@@ -175,13 +176,13 @@ def _training(job: Job, genotype: Genotype) -> dict[str, Any]:
 def _verdict(job: Job, measured: Costs, over: tuple[str, ...]) -> str:
     if not over:
         return "within budget"
-    limits = job.budget.limits()
+    limits = job.budget
     said = [f"{name} {show(name, getattr(measured, name).value)} of {show(name, limits[name])}" for name in over]
     return "over budget when measured: " + ", ".join(said)
 
 
 def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
-    limits = job.budget.limits()
+    limits = job.budget
     facts: dict[str, str | float | int] = {
         "architecture": f"{network.genotype.id}: {' / '.join(network.genotype.mixers)}",
         "parameters": int(network.measured.parameters.value),
@@ -193,14 +194,14 @@ def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
         limit = f", limit {show(name, limits[name])}" if name in limits else ""
         facts[name] = f"{show(name, getattr(network.measured, name).value)} measured{limit}"
     facts["data"] = f"{job.setup.data.name} {job.setup.data.fingerprint()['sha256']}"
-    facts["made by"] = f"medsearch {__version__}: {job.command}"
+    facts["made by"] = f"medsearch {__version__}: {job.run.command}"
     return facts
 
 
 def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
     """Every cost with its limit, what was predicted and what was measured, and what all of it holds for."""
     data = job.setup.data
-    limits = job.budget.limits()
+    limits = job.budget
     recipe = job.fitting.recipe_of(network.genotype)
     return {
         "architecture": network.genotype.id,
@@ -233,7 +234,7 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
     }
 
 
-def _kept(name: str, network: Delivered, limits: dict[str, float]) -> str:
+def _kept(name: str, network: Delivered, limits: Mapping[str, float]) -> str:
     if name not in limits:
         return "no limit"
     return "over" if name in network.over else "kept"

@@ -8,17 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
+from medsearch.config import SearchConfig
+from medsearch.core.callback import Callback
 from medsearch.core.children import ChildDied, Children
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import WriteError
 from medsearch.measure.budget import Budget
-from medsearch.measure.costs.model import Conditions, CostModel
 from medsearch.measure.device import Profile, deaths_file
 from medsearch.measure.memory.processor import in_a_line, operators_file
+from medsearch.measure.model import Conditions, CostModel
 from medsearch.pipeline.fitting import LAST_RESORT, Fitting, named
 from medsearch.pipeline.setup import Setup, open_profile, samples, with_precision
-from medsearch.report.live import LiveSearch
-from medsearch.run import Run, SearchConfig
+from medsearch.run import Run
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype
 
@@ -47,12 +48,11 @@ class Job:
 
     run: Run
     config: SearchConfig
-    command: str
     setup: Setup
     cost: CostModel
     fitting: Fitting
     budget: Budget
-    view: LiveSearch
+    view: Callback
     clock: Clock
     workers: int
     lab: Children
@@ -110,9 +110,8 @@ class Job:
 def begin(
     run: Run,
     config: SearchConfig,
-    command: str,
     setup: Setup,
-    view: LiveSearch,
+    view: Callback,
     clock: Clock,
     lab: Children,
     trainers: Children,
@@ -120,7 +119,7 @@ def begin(
     """What ``config`` asks for, as far as it is known before anything is measured but the faster precision.
 
     Args:
-        run, config, command, setup: as for :func:`~medsearch.pipeline.search.search`.
+        run, config, setup: as for :func:`~medsearch.pipeline.search.search`.
         view: shows how far it is.
         clock: of the run.
         lab: a process that holds the data, for whatever is measured or exported.
@@ -136,8 +135,8 @@ def begin(
         precision = _faster_precision(setup, lab, deaths, view)
         run.note(precision=precision)
     setup = with_precision(setup, precision)
-    budget = _budget(config)
-    inference = budget.inference is not None or config.fit_batch
+    budget = config.budget
+    inference = "inference" in budget or config.fit_batch
     cost = _cost_model(setup, profile, inference=inference, lab=lab, deaths=deaths)
     if setup.recipe.precision != LAST_RESORT:
         view.phase(f"looking at the operators of training in {setup.recipe.precision}")
@@ -149,13 +148,12 @@ def begin(
     job = Job(
         run=run,
         config=config,
-        command=command,
         setup=setup,
         cost=cost,
         fitting=Fitting(
             cost=cost,
             recipe=setup.recipe,
-            limit=budget.memory if config.fit_batch else None,
+            limit=budget.get("memory") if config.fit_batch else None,
             changing=lab.call(setup.changing_memory) if config.fit_batch else 0,
             precisions=tuple(dict.fromkeys((setup.recipe.precision, config.precision or "bf16"))),
             deaths=deaths,
@@ -184,7 +182,7 @@ def _deadly(cost: CostModel, networks: Sequence[Genotype]) -> str:
     return f"in {precision} {seen}; so this run trains in {LAST_RESORT}"
 
 
-def _faster_precision(setup: Setup, lab: Children, deaths: Deaths, view: LiveSearch) -> str:
+def _faster_precision(setup: Setup, lab: Children, deaths: Deaths, view: Callback) -> str:
     """``"bf16"`` where a training step is faster with it here, and does not end its process; else ``"fp32"``."""
     genotype, seconds = middle(setup.space), {}
     for precision in ("fp32", "bf16"):
@@ -194,17 +192,6 @@ def _faster_precision(setup: Setup, lab: Children, deaths: Deaths, view: LiveSea
         except ChildDied as death:
             view.note(str(deaths.record(death, named(genotype), precision=precision)))
     return min(seconds, key=seconds.__getitem__, default=LAST_RESORT)
-
-
-def _budget(config: SearchConfig) -> Budget:
-    return Budget(
-        memory=config.memory_bytes,
-        latency=config.latency_ms,
-        parameters=config.parameters,
-        inference=config.inference_bytes,
-        macs=config.macs,
-        file=config.file_bytes,
-    )
 
 
 def _cost_model(setup: Setup, profile: Profile, *, inference: bool, lab: Children, deaths: Deaths) -> CostModel:

@@ -12,9 +12,9 @@ from torch import nn
 
 from medsearch.data import Dataset
 from medsearch.measure.budget import Costs
-from medsearch.measure.costs.macs import count
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.latency.timing import Latency
+from medsearch.measure.macs import count
 from medsearch.measure.memory.peak import measured_peak
 from medsearch.measure.memory.workspace import allocated_peak
 from medsearch.tasks import Task

@@ -33,7 +33,7 @@ def collect(
     ordered = sorted(delivered, key=lambda network: job.setup.task.error(network.validation))
     return {
         "name": job.run.folder.name,
-        "command": job.command,
+        "command": job.run.command,
         "version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": job.config.seed,
@@ -70,7 +70,7 @@ def collect(
         "refused": list(refused),
         "remarks": _remarks(state, job.deaths.of_run),
         "commands": [
-            job.command,
+            job.run.command,
             f"medsearch report {job.run.folder}",
             *(
                 f"medsearch compress {job.run.model_folder(network.genotype.id) / 'model.pt'}"
@@ -140,13 +140,13 @@ def _budgets(job: Job) -> list[dict[str, Any]]:
     units = {"latency": "ms", "parameters": "parameters", "macs": "MAC"}
     return [
         {"name": name, "limit": limit, "unit": units.get(name, "bytes"), "conditions": conditions.get(name, "")}
-        for name, limit in job.budget.limits().items()
+        for name, limit in job.budget.items()
     ]
 
 
 def _trials_over(job: Job, trials: Sequence[Trial]) -> int:
     """Trials whose predicted value, not only its upper bound, is over a limit."""
-    limits = job.budget.limits()
+    limits = job.budget
     return sum(any(trial.facts["costs"][name]["value"] > limit for name, limit in limits.items()) for trial in trials)
 
 

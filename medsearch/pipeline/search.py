@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from medsearch.core.callback import Callback, Callbacks
 from medsearch.core.children import ChildDied
 from medsearch.core.errors import BudgetError, RefusedError, RunError, SpaceError
 from medsearch.measure.budget import Costs, show
-from medsearch.measure.costs.calibration import Accuracy
+from medsearch.measure.calibration import Accuracy
 from medsearch.measure.estimate import Estimate
+from medsearch.measure.threads import torch_threads
 from medsearch.pipeline.calibration import calibrate_job, take_over
 from medsearch.pipeline.finalists import compress_best, deliver_all, finalists
 from medsearch.pipeline.fitting import ENDLESS
@@ -26,10 +28,9 @@ from medsearch.pipeline.measurement import latency_estimate
 from medsearch.pipeline.results import collect, trial_row
 from medsearch.pipeline.setup import Setup, samples
 from medsearch.pipeline.trainings import evaluation, instead, step_seconds
-from medsearch.report.live import LiveSearch
 from medsearch.report.page import write_report
-from medsearch.run import Run, SearchConfig
-from medsearch.search import INTERRUPTED, STRATEGIES, ProposalStatistics, Search, Store, Trial, front
+from medsearch.run import Run
+from medsearch.search import INTERRUPTED, ProposalStatistics, Search, Store, Trial, front, read_strategy
 from medsearch.spaces import Genotype
 from medsearch.train import TrainingRecipe
 from medsearch.train.workers import default_workers, pool
@@ -42,14 +43,13 @@ TRIALS_WANTED = 14
 MOST_FAILURES = 8  # trials that may fail before one ends well
 
 
-def search(run: Run, config: SearchConfig, command: str, setup: Setup) -> dict[str, Any]:
+def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Carry out a search in ``run``, from wherever it stands, and return its results (see ``results.json``).
 
     Args:
-        run: where everything is kept.
-        config: what was asked.
-        command: that began the run.
-        setup: what :func:`prepare` made of the config.
+        run: where everything is kept, and what was asked.
+        setup: what :func:`prepare` made of it.
+        callbacks: told how it goes.
 
     Raises:
         BudgetError: if nothing fits; before anything is trained, and a new run is removed.
@@ -57,19 +57,22 @@ def search(run: Run, config: SearchConfig, command: str, setup: Setup) -> dict[s
         RefusedError: if no trained network kept the budgets when it was measured.
         WriteError: if a file of the run cannot be written; what was finished is kept, and the run can be resumed.
     """
-    if config.seconds is None and config.trials is None:
-        config = replace(config, seconds=DEFAULT_SECONDS)
-    clock = Clock(config.seconds, run.seconds, time.monotonic())
+    config = run.config
+    if config.time is None and config.trials is None:
+        config = replace(config, time=DEFAULT_SECONDS)
+    clock = Clock(config.time, run.seconds, time.monotonic())
     title = f"{setup.data.name}: {setup.data.task} in {setup.space.name}"
     workers = config.workers or default_workers()
     with (
-        LiveSearch(title, seconds=config.seconds, spent=clock.before, resume=run.resume_command) as view,
+        Callbacks(callbacks) as view,
+        torch_threads(1),
         pool(setup.data, workers=1) as lab,
         pool(setup.data, workers=workers) as trainers,
     ):
+        view.begin(title, seconds=config.time, spent=clock.before, resume=run.resume_command)
         _show_earlier(run, setup, view)
         try:
-            job = begin(run, config, command, setup, view, clock, lab, trainers)
+            job = begin(run, config, setup, view, clock, lab, trainers)
             _measure_machine(job)
         except (BudgetError, SpaceError):
             run.discard()
@@ -119,7 +122,7 @@ def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
 
 def _measure_costs(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
     """The costs of ``genotype``, those called ``names`` measured; endless where its process ended twice."""
-    limits = job.budget.limits()
+    limits = job.budget
     for _ in range(2):
         recipe = job.fitting.recipe_of(genotype)
         try:
@@ -157,7 +160,7 @@ def _search(job: Job) -> list[Trial]:
         epochs = _epochs_search(job)
         search = Search(
             space=job.setup.space,
-            strategy=STRATEGIES.find(job.config.strategy, where="--strategy")(),
+            strategy=read_strategy(job.config.strategy, where="--strategy"),
             cost=job.fitting,
             budget=job.budget,
             evaluator=lambda genotype: evaluation(job, genotype, epochs),
@@ -180,7 +183,7 @@ def _search(job: Job) -> list[Trial]:
     return store.trials()
 
 
-def _show_earlier(run: Run, setup: Setup, view: LiveSearch) -> None:
+def _show_earlier(run: Run, setup: Setup, view: Callback) -> None:
     """Begin the view with the trials that earlier starts have ended.
 
     Raises:
@@ -196,7 +199,7 @@ def _show_earlier(run: Run, setup: Setup, view: LiveSearch) -> None:
     ended = [one for one in trials if one.state != "running" and one.facts.get("reason") != INTERRUPTED]
     leading, epochs = front(ended), int(run.state().get("epochs_search") or 0)
     best = {one.number for one in leading}
-    view.begin_with(
+    view.earlier(
         [trial_row(one, best, epochs) for one in ended], front=[trial_row(one, best, epochs) for one in leading]
     )
 

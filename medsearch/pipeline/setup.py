@@ -12,18 +12,18 @@ from typing import Any
 import torch
 
 from medsearch.backbones import Interface, Network, check
+from medsearch.config import SearchConfig
 from medsearch.core.children import HERE, Helper
 from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError, WriteError
 from medsearch.core.library import find
 from medsearch.data import Dataset, load
 from medsearch.export.onnx import to_onnx, to_onnx_fast
-from medsearch.measure.costs.calibration import Measured
+from medsearch.measure.calibration import Measured
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
-from medsearch.run import SearchConfig
-from medsearch.search import STRATEGIES
+from medsearch.search import read_strategy
 from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.tasks import Task, make_task, task_type
@@ -130,9 +130,9 @@ def interface_of(data: Dataset) -> Interface:
 
 def prepare(config: SearchConfig) -> Setup:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
-    STRATEGIES.find(config.strategy, where="--strategy")
+    read_strategy(config.strategy, where="--strategy")
     EVALUATORS.find(config.evaluator, where="--evaluator")
-    if config.fit_batch and config.memory_bytes is None:
+    if config.fit_batch and "memory" not in config.budget:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(config.data, task=config.task)
     interface = interface_of(data)
@@ -145,7 +145,6 @@ def prepare(config: SearchConfig) -> Setup:
     batch = config.batch or default_batch(data)
     lr = TrainingRecipe.lr * math.sqrt(batch / BATCH[2])
     recipe = TrainingRecipe(epochs=1, batch=batch, lr=lr, precision=config.precision or "fp32", seed=config.seed)
-    torch.set_num_threads(1)
     return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe)
 
 

@@ -56,7 +56,7 @@ def _costs(space: Space) -> list[dict[str, Any]]:
 
     from medsearch.backbones import plan
     from medsearch.backbones.blank import Blank
-    from medsearch.measure.costs.macs import count
+    from medsearch.measure.macs import count
     from medsearch.measure.memory.peak import training_peak
     from medsearch.measure.memory.step import StepMemory
     from medsearch.measure.memory.trace import run_part
@@ -73,7 +73,7 @@ def _costs(space: Space) -> list[dict[str, Any]]:
         image_BCS = x_BCS
         for i, (stage, calls) in enumerate(zip(genotype.stages, planned.stages, strict=True), start=1):
             row = _Row()
-            for call in (planned.stem, *calls) if i == 1 else calls:
+            for call in (planned.stem, *calls.parts) if i == 1 else calls.parts:
                 with Blank():
                     module = call.make().eval()
                 row.add(module, next(footprints), keys=keys_per_query(module, tuple(x_BCS.shape[2:])))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from medsearch.core.config import Node
 from medsearch.core.errors import RunError, UsageError
@@ -21,6 +20,7 @@ from medsearch.measure.latency.parts import PartTimes
 from medsearch.measure.latency.runtime import RUNTIMES
 from medsearch.measure.latency.timing import input_shapes, session
 from medsearch.measure.memory.processor import instructions
+from medsearch.measure.threads import torch_threads
 from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.setup import save_in_cache
@@ -77,16 +77,13 @@ def verify(path: Path) -> dict[str, Any]:
         seen = f"{certificate.architecture} at {certificate.size}"
         raise RunError(str(folder / "budget.json"), f"is of {seen}, the model is {checkpoint.genotype.id}.", FOLDER)
     onnx = _onnx(folder / "model.onnx", checkpoint)
-    interface, threads = checkpoint.interface, torch.get_num_threads()
+    interface = checkpoint.interface
     task = make_task(interface.task, outputs=interface.outputs, dims=len(checkpoint.size))
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         data = blank(checkpoint, certificate.images)
         profile = Profile(threads=certificate.threads, runtime=certificate.runtime)
         found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=onnx)
         found["latency"] = latency_estimate(PartTimes(profile).latency(onnx))
-    finally:
-        torch.set_num_threads(threads)
     compared = _compared(certificate, {name: found[name].value for name in NAMES})
     if unsaved := save_in_cache(profile):
         compared["remarks"].append(unsaved)

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from medsearch.core.callback import Callback
 from medsearch.report.frame import KEPT, Moment, best_line, by_latency, cells, clock_text, frame, hint, progress_text
 from medsearch.report.networks import Data, number
 
@@ -19,40 +19,29 @@ _QUIET_SECONDS = 30.0
 _NOBODY_READS = (OSError, ValueError, SystemExit)
 
 
-class LiveSearch:
+class LiveSearch(Callback):
     """Shows a search while it runs; a reader who stops looking loses nothing, because the run directory has it all.
 
     In a terminal the view is redrawn four times a second and cleared at the end.  Elsewhere (a pipe, CI, a log) every
     event is one line, and progress is said at most every half minute.  Output that nobody takes any more is dropped.
 
     Args:
-        name: what is searched, for the headline.
-        seconds: the time the search may take; None if the number of trials limits it.
-        spent: seconds that earlier starts of it have taken, and which count.
-        resume: the command that continues the search after Ctrl-C.
         console: where to draw; standard output if None.
         clock: seconds that only grow.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        seconds: float | None = None,
-        spent: float = 0.0,
-        resume: str = "",
-        console: Console | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._moment = Moment(name=name, seconds=seconds, resume=resume)
+    def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._moment = Moment(name="")
         self._console = console or Console()
-        self._clock, self._start, self._spent = clock, clock(), spent
-        self._said = spent
+        self._clock, self._start, self._spent = clock, clock(), 0.0
+        self._said = 0.0
         self._first: tuple[str, int, float] | None = None
         self._live: Live | None = None
 
-    def __enter__(self) -> LiveSearch:
-        self._start = self._clock()
+    def begin(self, title: str, *, seconds: float | None, spent: float, resume: str) -> None:
+        """Draw the view, or say what begins where there is none."""
+        self._moment = Moment(name=title, seconds=seconds, resume=resume)
+        self._start, self._spent, self._said = self._clock(), spent, spent
         console = self._console
         if console.is_terminal and not console.is_dumb_terminal and console.encoding.lower().startswith("utf"):
             self._live = Live(get_renderable=self._view, console=console, refresh_per_second=4, transient=True)
@@ -60,11 +49,9 @@ class LiveSearch:
                 self._live.start()
         else:
             self._print(f"{self._moment.name}. {hint(self._moment)}")
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """Clear the view, and say what came of it."""
         if self._live:
             with suppress(*_NOBODY_READS):
                 self._live.stop()
@@ -102,7 +89,7 @@ class LiveSearch:
         costs = f"{latency}, {memory}, {parameters} parameters"
         self._event(f"trial {place} {row.get('id')}: error {error}, {costs}, {mixers}, {row.get('state')}")
 
-    def begin_with(self, trials: Sequence[Data], *, front: Sequence[Data]) -> None:
+    def earlier(self, trials: Sequence[Data], *, front: Sequence[Data]) -> None:
         """What earlier starts have found, as entries of the results: counted and shown, not told again one by one."""
         best = None
         for row in trials:

@@ -3,7 +3,7 @@
 from medsearch.search.front import choose, front
 from medsearch.search.loop import Evaluation, Evaluator, ProposalStatistics, Search, reason
 from medsearch.search.store import INTERRUPTED, Store
-from medsearch.search.strategy import STRATEGIES, Strategy, Trial
+from medsearch.search.strategy import STRATEGIES, Strategy, Trial, read_strategy
 
 __all__ = [
     "INTERRUPTED",
@@ -17,5 +17,6 @@ __all__ = [
     "Trial",
     "choose",
     "front",
+    "read_strategy",
     "reason",
 ]

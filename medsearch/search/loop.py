@@ -176,7 +176,7 @@ class Search:
             costs = self.cost(genotype)
             doubtful = [
                 name
-                for name, limit in self.budget.limits().items()
+                for name, limit in self.budget.items()
                 if getattr(costs, name).low <= limit < getattr(costs, name).high
             ]
             if self.budget.violation(_at_best(costs)) <= 0:
@@ -232,7 +232,7 @@ class Search:
 
     def _begin(self, genotype: Genotype, history: Sequence[Trial]) -> tuple[int, Future[Evaluation]]:
         costs = self.costs(genotype)
-        constraints = {name: getattr(costs, name).high / limit - 1 for name, limit in self.budget.limits().items()}
+        constraints = {name: getattr(costs, name).high / limit - 1 for name, limit in self.budget.items()}
         assert all(value <= 0 for value in constraints.values())
         facts = {"costs": costs.to_data(), **(self.facts(genotype) if self.facts else {})}
         number = self.store.begin(genotype, facts, constraints)

@@ -11,8 +11,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from medsearch.core.errors import MedsearchError, RunError, WriteError
+from medsearch.search.distributions import recorded
 from medsearch.search.strategy import Trial
 from medsearch.spaces import Genes, Genotype, Space
+
+FORMAT = 2
+"""Of what a study holds.  1, which was not written down: every gene a category; 2: numbers are numbers."""
 
 INTERRUPTED = "interrupted"
 """The reason noted with a trial that a killed process left running."""
@@ -35,7 +39,7 @@ class Store:
 
     Raises:
         WriteError: here and from every method, where SQLite cannot write the file.
-        RunError: likewise, where the file is damaged.
+        RunError: likewise, where the file is damaged; and here, where another version wrote it in another form.
     """
 
     def __init__(self, url: str, space: Space, *, name: str = "search") -> None:
@@ -49,8 +53,17 @@ class Store:
                 load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(),
             )
-        self._options = space.genes()
+            self._check_format()
+        self._recorded = {gene: recorded(options) for gene, options in space.genes().items()}
         self._ended: dict[int, Trial] = {}
+
+    def _check_format(self) -> None:
+        if "format" not in self._study.user_attrs and not self._study.get_trials(deepcopy=False):
+            self._study.set_user_attr("format", FORMAT)
+        if (seen := self._study.user_attrs.get("format", 1)) != FORMAT:
+            problem = f"holds trials in format {seen} of another version of medsearch; this one has format {FORMAT}."
+            remedy = "Begin another run, or go on with this one in the version that began it."
+            raise RunError(self._file, problem, remedy)
 
     def begin(self, genotype: Genotype, facts: dict[str, Any], constraints: dict[str, float]) -> int:
         """Note that ``genotype`` is being tried; returns the trial's number.
@@ -63,9 +76,7 @@ class Store:
         genes = self.space.encode(genotype)
         with self._writing():
             self._study.enqueue_trial(genes, skip_if_exists=False)
-            trial = self._study.ask()
-            for gene in genes:
-                trial.suggest_categorical(gene, tuple(self._options[gene]))
+            trial = self._study.ask({gene: self._recorded[gene] for gene in genes})
             for name, value in constraints.items():
                 trial.set_constraint(name, value)
             trial.set_user_attr("facts", facts)

@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
+from medsearch.config import SearchConfig
 from medsearch.core.errors import UsageError
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
-from medsearch.measure.costs.calibration import Accuracy, Measured, calibrate
-from medsearch.measure.costs.model import Conditions, CostModel
+from medsearch.measure.calibration import Accuracy, Measured, calibrate
 from medsearch.measure.device import Profile
 from medsearch.measure.latency.runtime import DEFAULT
 from medsearch.measure.memory.processor import instructions
+from medsearch.measure.model import Conditions, CostModel
 from medsearch.pipeline.operators import exercise
 from medsearch.pipeline.profile import make_profile, profiled
 from medsearch.pipeline.setup import CALIBRATION_NETWORKS, Setup, prepare, save_in_cache
-from medsearch.run import SearchConfig
 from medsearch.spaces import Genotype
 from medsearch.studies.feasibility import feasibility
 
@@ -139,15 +139,17 @@ def _errors(predicted: list[float], measured: list[float]) -> dict[str, Any]:
         "95th percentile %": round(found.p95_error_percent, 2),
         "largest %": round(found.largest_error_percent, 1),
         "within 10 %": f"{100 * statistics.mean(error <= 0.1 for error in errors):.1f} %",
-        "rank correlation": round(statistics.correlation(_ranks(predicted), _ranks(measured)), 4)
-        if len(measured) > 1
-        else "",
+        "rank correlation": _rank_correlation(predicted, measured),
     }
 
 
-def _ranks(values: list[float]) -> list[float]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    return [float(rank) for _, rank in sorted(zip(order, range(len(order)), strict=True))]
+def _rank_correlation(predicted: list[float], measured: list[float]) -> float | str:
+    """Spearman's, equal values sharing their mean rank; empty where all values of a side are equal: it has none."""
+    from scipy.stats import spearmanr  # takes most of a second, which only those wait who have predictions judged
+
+    if len(set(predicted)) < 2 or len(set(measured)) < 2:
+        return ""
+    return round(float(spearmanr(predicted, measured).statistic), 4)
 
 
 def _machine(profile: Profile) -> list[dict[str, Any]]:

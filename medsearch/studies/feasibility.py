@@ -23,10 +23,10 @@ from typing import Any
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
 from medsearch.measure.budget import Budget, Costs
-from medsearch.measure.costs.calibration import Measured
-from medsearch.measure.costs.model import CostModel
+from medsearch.measure.calibration import Measured
+from medsearch.measure.model import CostModel
 from medsearch.pipeline.setup import Setup
-from medsearch.search import STRATEGIES, Search, Trial, front
+from medsearch.search import Search, Trial, front, read_strategy
 from medsearch.search.store import Store
 from medsearch.spaces import Genotype, Space
 
@@ -97,8 +97,8 @@ def feasibility(
     entropies = {name: _entropies(setup.space, group) for name, group in groups.items()}
     means = {name: statistics.mean(filter(math.isfinite, by_gene.values())) for name, by_gene in entropies.items()}
     found = {
-        "memory budget": format_bytes(budget.memory or 0),
-        "latency budget": f"{budget.latency:.3g} ms",
+        "memory budget": format_bytes(budget.get("memory", 0)),
+        "latency budget": f"{budget['latency']:.3g} ms",
         "of networks drawn at random fit": f"{100 * len(fitting) / len(drawn):.1f} %",
         "trials": len(rows),
         "over budget when measured": f"{len(over)} ({100 * len(over) / len(rows):.2f} %)",
@@ -128,7 +128,7 @@ def _search(
     with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
         search = Search(
             space=setup.space,
-            strategy=STRATEGIES.find(strategy, where="--strategy")(),
+            strategy=read_strategy(strategy, where="--strategy"),
             cost=cost,
             budget=budget,
             evaluate=evaluate,
@@ -150,10 +150,11 @@ def _entropies(space: Space, genotypes: Sequence[Genotype]) -> dict[str, float]:
 
 def entropy(chosen: Sequence[Any], options: int) -> float:
     """Shannon entropy of what networks chose of so many options, as a share of the largest possible."""
+    from scipy import stats  # takes most of a second
+
     if not chosen or options < 2:
         return math.nan
-    shares = [count / len(chosen) for count in Counter(chosen).values()]
-    return sum(share * -math.log(share) for share in shares) / math.log(options)
+    return float(stats.entropy(list(Counter(chosen).values()), base=options))
 
 
 def _quartile(values: Iterable[float]) -> float:
@@ -182,7 +183,6 @@ def _rows(setup: Setup, cost: CostModel, budget: Budget, genotypes: Sequence[Gen
 
 
 def _row(predicted: Costs, real: Measured, budget: Budget) -> dict[str, Any]:
-    assert budget.memory is not None and budget.latency is not None
     return {
         "memory_predicted": predicted.memory.value,
         "memory_upper": predicted.memory.high,
@@ -190,5 +190,5 @@ def _row(predicted: Costs, real: Measured, budget: Budget) -> dict[str, Any]:
         "latency_predicted": predicted.latency.value,
         "latency_upper": predicted.latency.high,
         "latency_measured": real.latency,
-        "kept": str(real.memory <= budget.memory and real.latency <= budget.latency),
+        "kept": str(real.memory <= budget["memory"] and real.latency <= budget["latency"]),
     }

@@ -15,11 +15,12 @@ from torch import Tensor
 from medsearch.backbones import Interface, build
 from medsearch.core.files import append_row, read_rows
 from medsearch.measure.budget import Budget
-from medsearch.measure.costs.calibration import Accuracy, upper_ratio
-from medsearch.measure.costs.model import CostModel
+from medsearch.measure.calibration import Accuracy, upper_ratio
 from medsearch.measure.memory.peak import training_peak
 from medsearch.measure.memory.step import StepMemory, this_device
 from medsearch.measure.memory.workspace import Workspaces
+from medsearch.measure.model import CostModel
+from medsearch.measure.threads import torch_threads
 from medsearch.pipeline.setup import read_named_space
 from medsearch.spaces import Genotype, Space
 from medsearch.tasks import Task, make_task, task_type
@@ -110,6 +111,7 @@ GPU_CASES = tuple(
 """The same of larger networks and images, for a GPU."""
 
 
+@torch_threads(1)
 def memory_report(
     *, networks: int, out: Path, cases: Sequence[MemoryCase] | None = None, seed: int = 0, trace: bool = True
 ) -> list[dict[str, Any]]:
@@ -122,7 +124,6 @@ def memory_report(
         seed: of the networks.
         trace: whether to trace whole steps too.
     """
-    torch.set_num_threads(1)
     cases = cases or (GPU_CASES if torch.cuda.is_available() else CASES)
     rows = read_rows(out)
     known = {tuple(str(row[field]) for field in KEY) for row in rows}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from medsearch.core.files import write_text
 from medsearch.export.onnx import to_onnx_fast
 from medsearch.measure.device import describe
 from medsearch.measure.latency.timing import clock, session
+from medsearch.measure.threads import torch_threads
 from medsearch.studies.microbenchmark import (
     Microbenchmark,
     Run,
@@ -132,16 +132,13 @@ def bench_blocks(
     for name in only:
         MIXERS.find(name, where="--only")
     rows = read_rows(out)
-    kept = torch.get_num_threads()
-    try:
+    with torch_threads(torch.get_num_threads()):
         for pair, shape, cases in _todo(plan, rows, only, threads):
             bench = _Bench(pair, shape)
             for case in cases:
                 rows.append({**{key: str(value) for key, value in asdict(case).items()}, **bench.row(case, seconds)})
                 write_text(out, _as_csv(rows))
                 say(_line(rows[-1]))
-    finally:
-        torch.set_num_threads(kept)
     write_text(out.with_suffix(".md"), summary(rows, plan, f"medsearch bench --blocks {recipe} -o {out}"))
     return totals(rows)
 
@@ -366,7 +363,7 @@ def totals(rows: list[Row]) -> list[dict[str, Any]]:
         own = [row for row in rows if _setting(row) == setup]
         faster = sum(float(row["ratio_low"]) > 1 for row in own)
         slower = sum(float(row["ratio_high"]) < 1 for row in own)
-        mean = math.exp(statistics.fmean(math.log(float(row["ratio"])) for row in own))
+        mean = statistics.geometric_mean(float(row["ratio"]) for row in own)
         found.append(
             {
                 "setup": setup,

@@ -65,12 +65,13 @@ class Part:
         kwargs = {key: given[key] for key in sorted(REGISTRIES[self.kind].given(self.name))}
         return (target or self.target)(*positional.get(self.kind, (self.dim,)), **kwargs, **dict(self.knobs))
 
-    def _blocks(self, dims: int) -> list[list[nn.Module]]:
-        """For every stage, modules that keep its shape: a plain one and one inside another."""
+    def _blocks(self, dims: int) -> list[nn.Module]:
+        """For every stage a module that keeps its shape, with a plain part in it and one inside another."""
         if self.kind != "head":
             return []
         filters, mlp = MIXERS["dwconv"], CHANNELS["mlp"]
-        return [[filters(width, dims=dims), nn.Sequential(mlp(width, dims=dims))] for width in self.widths]
+        parts = ((filters(width, dims=dims), nn.Sequential(mlp(width, dims=dims))) for width in self.widths)
+        return [nn.Sequential(*level) for level in parts]
 
     def trained(self, dims: int) -> nn.Module:
         """No parameter and no statistic is at its starting value, where zeros and ones would hide mistakes."""

@@ -1,7 +1,7 @@
-"""Train deep networks in less memory: blocks keep their input alone and are run again in the backward pass.
+"""Train deep networks in less memory: branches keep their input alone and are run again in the backward pass.
 
-Source: Chen et al. 2016, arXiv:1604.06174, with one segment per block or downsampling.  Differs: running statistics of
-batch norms are left alone by the second run, so that training is the same with and without.
+Source: Chen et al. 2016, arXiv:1604.06174, with one segment per residual branch or downsampling.  Differs: running
+statistics of batch norms are left alone by the second run, so that training is the same with and without.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from medsearch.backbones import Network
+from medsearch.backbones import Network, ResidualBlock, Stage
+from medsearch.backbones.network import ROLES, laid_out
 
 
 class Again(nn.Module):
@@ -49,10 +50,32 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 
 def checkpointed(model: Network) -> Network:
-    """The same network, weights shared with ``model``, with every block and downsampling run again when needed."""
+    """The same network, weights shared with ``model``, with every branch and downsampling run again when needed."""
     return type(model)(
         standardize=model.standardize,
         stem=model.stem,
-        stages=[nn.Sequential(*map(Again, stage.children())) for stage in model.stages],
+        stages=[nn.Sequential(*map(Again, _steps(stage))) for stage in model.stages],
         head=model.head,
     )
+
+
+def _steps(stage: nn.Module) -> Iterator[nn.Module]:
+    """The downsampling of a stage, and every residual branch of its blocks."""
+    assert isinstance(stage, Stage)
+    if stage.down is not None:
+        yield stage.down
+    for block in stage.blocks:
+        assert isinstance(block, ResidualBlock)
+        yield from branches(block)
+
+
+def branches(block: ResidualBlock) -> Iterator[ResidualBlock]:
+    """Every residual branch of a block as a block of its own, weights shared with ``block``."""
+    filled = [role for role in ROLES if getattr(block, role) is not None]
+    for roles in laid_out(filled, joint=block.joint):
+        parts = {role: getattr(block, role) for role in roles}
+        branch = ResidualBlock(block.dim, dims=block.dims, joint=len(roles) > 1, **parts)
+        scale = "joint_scale" if branch.joint else f"{roles[0]}_scale"
+        if hasattr(block, scale):
+            setattr(branch, scale, getattr(block, scale))
+        yield branch

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from medsearch.backbones import Denoiser, Interface, Network, Residual, Standardize, build
+from medsearch.backbones import Denoiser, Interface, Network, ResidualBlock, Standardize, build
+from medsearch.blocks import CHANNELS, DOWNSAMPLES, MIXERS
 from medsearch.core.config import read_yaml
 from medsearch.core.library import find, names
 from medsearch.spaces import Block, Genotype, Part, Stage, read_space
@@ -117,11 +118,86 @@ def test_a_denoiser_does_the_same_in_other_units() -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_residual_adds_its_branch_scaled_where_it_is_told_to(dims: int) -> None:
+def test_a_block_adds_its_branches_scaled_where_it_is_told_to(dims: int) -> None:
     x_BCS = torch.randn(2, 3, *SIZES[dims])
-    assert torch.equal(Residual(nn.Identity(), 3, dims=dims)(x_BCS), 2 * x_BCS)
-    scaled = Residual(nn.Identity(), 3, dims=dims, layer_scale=0.5)
+    assert torch.equal(ResidualBlock(3, dims=dims, position=nn.Identity())(x_BCS), 2 * x_BCS)
+    scaled = ResidualBlock(3, dims=dims, mixer=nn.Identity(), layer_scale=0.5)
     assert torch.equal(scaled(x_BCS), 1.5 * x_BCS)
-    nn.init.zeros_(scaled.scale[1])
+    nn.init.zeros_(scaled.mixer_scale[1])
     assert torch.equal(scaled(x_BCS)[:, 1], x_BCS[:, 1])
-    assert not list(Residual(nn.Identity(), 3, dims=dims).parameters())
+    every = dict.fromkeys(("position", "mixer", "local", "channel"), nn.Identity())
+    assert torch.equal(ResidualBlock(3, dims=dims, **every)(x_BCS), 16 * x_BCS)
+    assert torch.equal(ResidualBlock(3, dims=dims, joint=True, **every)(x_BCS), 4 * x_BCS)
+    # Scaled branches of mixer and channel mixer: 2 * 1.5 * 2 * 1.5.
+    torch.testing.assert_close(ResidualBlock(3, dims=dims, layer_scale=0.5, **every)(x_BCS), 9 * x_BCS)
+    assert torch.equal(ResidualBlock(3, dims=dims)(x_BCS), x_BCS)
+
+
+FULL = Block(Part.of("dwconv"), Part.of("mlp"), "each", 0.5, Part.of("dwconv"), Part.of("local_concentration"))
+MIRRORED = Genotype(
+    dims=2,
+    stem=Part.of("conv"),
+    stages=(Stage(8, (FULL,)), Stage(16, (SMALL.stages[0].blocks[0], FULL), Part.of("conv3s2"))),
+    head=Part.of("mirrored_add_gate"),
+)
+
+
+def test_every_part_stands_under_its_name() -> None:
+    network = build(MIRRORED, INTERFACES["segmentation"])
+    kinds = {
+        "stages.1.down": DOWNSAMPLES["conv3s2"],
+        "stages.1.blocks.0.mixer": MIXERS["dwconv"],
+        "stages.1.blocks.1.position": MIXERS["dwconv"],
+        "stages.1.blocks.1.mixer": MIXERS["dwconv"],
+        "stages.1.blocks.1.local": MIXERS["local_concentration"],
+        "stages.1.blocks.1.channel": CHANNELS["mlp"],
+        "head.mirrors.0.blocks.0.position": MIXERS["dwconv"],
+        "head.mirrors.0.blocks.0.channel": CHANNELS["mlp"],
+    }
+    assert {name: type(network.get_submodule(name)) for name in kinds} == kinds
+    assert network.get_parameter("stages.1.blocks.1.mixer_scale").shape == (16, 1, 1)
+    assert network.get_parameter("head.mirrors.0.blocks.0.channel_scale").shape == (8, 1, 1)
+    assert network.stages[0].down is None and network.stages[1].blocks[0].position is None
+    assert len(network.head.mirrors) == 1
+
+
+def test_features_are_those_of_the_raw_image_that_the_network_takes() -> None:
+    network = build(MIRRORED, INTERFACES["segmentation"]).eval()
+    network.standardize.mean.fill_(40.0)
+    network.standardize.std.fill_(8.0)
+    seen: dict[str, torch.Tensor] = {}
+    for name in network.feature_info.module_name():
+        network.get_submodule(name).register_forward_hook(
+            lambda _, given, map_BCS, name=name: seen.update({name: map_BCS})
+        )
+    image_BCS = 40 + 8 * torch.randn(1, 2, 16, 24)
+    network(image_BCS)
+    expected = list(seen.values())
+    for ours, theirs in zip(network.features(image_BCS), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+STRIDES = [
+    # dims, stem, downsampling, strides of the two stages
+    (2, Part.of("conv", stride=2), Part.of("conv3s2"), [2, 4]),
+    (2, Part.of("patch", patch=14), Part.of("none"), [14, 14]),
+    (3, Part.of("conv", stride="1x2x2"), Part.of("merge", stride="1x2x2"), [(1, 2, 2), (1, 4, 4)]),
+    (3, Part.of("conv", stride="1x2x2"), Part.of("merge", stride="4x2x2"), [(1, 2, 2), 4]),
+    (2, Part.of("patch", patch="4x6"), Part.of("keep_and_fuse"), [(4, 6), None]),
+]
+
+
+@pytest.mark.parametrize(("dims", "stem", "down", "strides"), STRIDES)
+def test_the_network_says_channels_and_strides_of_its_features(
+    dims: int, stem: Part, down: Part, strides: list[object]
+) -> None:
+    block = Block(Part.of("full_attention", head_dim=4), Part.of("mlp"))
+    genotype = Genotype(dims, stem, (Stage(8, (block,)), Stage(12, (), down)), Part.of("classify"))
+    network = build(genotype, INTERFACES["classification"]).eval()
+    info, size = network.feature_info, (48, 96, 96)[-dims:]
+    assert (info.channels(), info.reduction()) == ([8, 12], strides)
+    features = network.features(torch.zeros(1, 2, *size))
+    assert [feature.shape[1] for feature in features] == info.channels()
+    for feature, steps in zip(features, info.strides, strict=True):
+        if steps is not None:
+            assert tuple(feature.shape[2:]) == tuple(-(-n // step) for n, step in zip(size, steps, strict=True))

@@ -9,7 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from medsearch.backbones import Call, Denoiser, Interface, Network, Residual, Standardize, build, check, plan
+from medsearch.backbones import (
+    Call,
+    Denoiser,
+    Interface,
+    Network,
+    ResidualBlock,
+    Standardize,
+    build,
+    check,
+    plan,
+)
+from medsearch.backbones import Stage as StageModule
 from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
 from medsearch.core.config import parse_yaml, read_yaml
 from medsearch.core.errors import SpaceError
@@ -203,11 +214,61 @@ def test_blocks_are_branches_of_their_own_or_one_together() -> None:
     mixer, channel = Part.of("linear_attention"), Part.of("mlp")
     each, joint = Block(mixer, channel), Block(mixer, channel, "joint", 1e-6)
     genotype = Genotype(2, Part.of("conv"), (Stage(8, (each, joint)),), Part.of("classify"))
-    first, second, together = plan(genotype, CLASSES).stages[0]
-    assert [call.target for call in (first, second, together)] == [Residual] * 3
-    assert first.args[0].target is MIXERS["linear_attention"] and second.args[0].target is CHANNELS["mlp"]
-    assert [call.target for call in together.args[0].args] == [MIXERS["linear_attention"], CHANNELS["mlp"]]
-    assert dict(together.kwargs) == {"dims": 2, "layer_scale": 1e-6} and dict(first.kwargs) == {"dims": 2}
+    first, second, together = plan(genotype, CLASSES).stages[0].parts
+    assert [call.target for call in (first, second, together)] == [ResidualBlock] * 3
+    assert set(dict(first.kwargs)) == {"dims", "mixer"} and set(dict(second.kwargs)) == {"dims", "channel"}
+    assert dict(first.kwargs)["mixer"].target is MIXERS["linear_attention"]
+    assert dict(second.kwargs)["channel"].target is CHANNELS["mlp"]
+    assert list(dict(together.kwargs)) == ["dims", "mixer", "channel", "joint", "layer_scale"]
+    assert dict(together.kwargs)["layer_scale"] == 1e-6
+
+
+def test_equal_branches_are_equal_calls_whatever_their_role() -> None:
+    filters = Part.of("dwconv", kernel=3)
+    block = Block(filters, Part.of("mlp"), position=filters, local=filters)
+    genotype = Genotype(2, Part.of("conv"), (Stage(8, (block, block)),), Part.of("classify"))
+    parts = plan(genotype, CLASSES).stages[0].parts
+    assert len(parts) == 8 and len(set(parts)) == 2
+
+
+FILTERS, SCALE = Part.of("dwconv", kernel=3), 0.5
+BLOCKS = {
+    # a block, and the names of its own parameters
+    "each": (Block(FILTERS, Part.of("mlp")), []),
+    "each, scaled": (Block(FILTERS, Part.of("mlp"), layer_scale=SCALE), ["mixer_scale", "channel_scale"]),
+    "joint, scaled": (Block(FILTERS, Part.of("mlp"), "joint", SCALE), ["joint_scale"]),
+    "all, scaled": (Block(FILTERS, Part.of("mlp"), "each", SCALE, FILTERS, FILTERS), ["mixer_scale", "channel_scale"]),
+    "all, joint": (Block(FILTERS, Part.of("mlp"), "joint", SCALE, FILTERS, FILTERS), []),
+    "joint of one": (Block(FILTERS, Part.of("none"), "joint", SCALE), ["mixer_scale"]),
+    "local alone": (Block(Part.of("identity"), Part.of("none"), "each", SCALE, local=FILTERS), []),
+    "nothing": (Block(Part.of("identity"), Part.of("none"), "joint", SCALE), []),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_what_is_measured_of_a_block_is_what_the_block_computes(name: str) -> None:
+    """Branch by branch, with the weights of the block; the scales stand beside the parts."""
+    block, scales = BLOCKS[name]
+    genotype = Genotype(2, Part.of("conv"), (Stage(8, (block,)),), Part.of("classify"))
+    planned = plan(genotype, CLASSES).stages[0]
+    whole, alone = planned.blocks[0].make(), [call.make() for call in planned.parts]
+    for parameter in whole.parameters():
+        nn.init.normal_(parameter)
+    assert [name for name, _ in whole.named_parameters(recurse=False)] == scales
+    for theirs, ours in zip((p for branch in alone for p in _by_branch(branch)), _by_branch(whole), strict=True):
+        theirs.data.copy_(ours)
+    x_BCS = torch.randn(2, 8, 6, 5)
+    assert torch.equal(nn.Sequential(*alone).eval()(x_BCS), whole.eval()(x_BCS))
+
+
+def _by_branch(block: nn.Module) -> list[nn.Parameter]:
+    """The parameters in the order of the data, each scale behind its part."""
+    named = dict(block.named_parameters())
+    found = []
+    for role in ("position", "mixer", "local", "channel"):
+        found += [parameter for name, parameter in named.items() if name.startswith(f"{role}.")]
+        found += [named[f"{role}_scale"]] if f"{role}_scale" in named else []
+    return found + ([named["joint_scale"]] if "joint_scale" in named else [])
 
 
 @pytest.mark.parametrize(
@@ -216,8 +277,8 @@ def test_blocks_are_branches_of_their_own_or_one_together() -> None:
 def test_the_channel_mixer_normalises_as_the_token_mixer_does_unless_told(mixer: str, norm: str) -> None:
     def norm_of(channel: Part) -> Any:
         stages = (Stage(8, (Block(Part.of(mixer), channel),)),)
-        call = plan(Genotype(2, Part.of("conv"), stages, Part.of("classify")), CLASSES).stages[0][1]
-        return dict(call.args[0].kwargs)["norm"]
+        call = plan(Genotype(2, Part.of("conv"), stages, Part.of("classify")), CLASSES).stages[0].blocks[0]
+        return dict(dict(call.kwargs)["channel"].kwargs)["norm"]
 
     assert norm_of(Part.of("mlp")) == norm
     assert norm_of(Part.of("mlp", norm="layer")) == "layer"
@@ -234,7 +295,7 @@ def test_a_stage_without_blocks_passes_its_input_on() -> None:
 def test_the_source_of_a_plan_makes_the_same_network(name: str, task: str) -> None:
     space, interface = shipped(name, task), Interface(task=task, channels=2, outputs=2)
     parts = {part.__name__: part for kind in (MIXERS, CHANNELS, STEMS, DOWNSAMPLES, HEADS) for part in kind.values()}
-    parts |= {part.__name__: part for part in (Network, Denoiser, Residual, Standardize)}
+    parts |= {part.__name__: part for part in (Network, Denoiser, ResidualBlock, StageModule, Standardize)}
     call = plan(space.first(), interface).call()
     with torch.device("meta"):
         made, read_back = call.make(), eval(call.source(), {"nn": nn, **parts})

@@ -28,12 +28,13 @@ EPS = 1e-5
 
 
 def stage(name: str, index: int) -> list[Any]:
-    """The parts of a stage in a published space; every parameter and statistic has a value of its own."""
+    """Downsampling and blocks of a stage of a published space; every parameter and statistic has a value of its own."""
     data = read_yaml(find("spaces", name))
     task = data["published"].get("task", "classification")
     space = read_space(data, name, task=task)
     torch.manual_seed(0)
-    calls = plan(space.first(), Interface(task=task, channels=1, outputs=2)).stages[index]
+    planned = plan(space.first(), Interface(task=task, channels=1, outputs=2)).stages[index]
+    calls = planned.blocks if planned.down is None else (planned.down, *planned.blocks)
     parts = [call.make().double().eval() for call in calls]
     with torch.no_grad():
         for part in parts:
@@ -109,31 +110,31 @@ def window_attention(x_NC: Tensor, size: Size, part: Any, shift: int, *, table: 
     return mapped(attended(q, k, v, heads, 32**-0.5, bias_HNN), part.project.out)
 
 
-def convnext(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
+def convnext(x_NC: Tensor, size: Size, blocks: list[Any]) -> Tensor:
     """Figure 4 of arXiv:2201.03545: x + scale * W2 GELU(W1 LN(DW7(x)))."""
-    for branch in branches:
-        filters, channel = branch.body
-        x_NC = x_NC + branch.scale.flatten() * perceptron(convolved(x_NC, size, filters.filter), channel)
+    for block in blocks:
+        filtered_NC = convolved(x_NC, size, block.mixer.filter)
+        x_NC = x_NC + block.joint_scale.flatten() * perceptron(filtered_NC, block.channel)
     return x_NC
 
 
-def swin(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
+def swin(x_NC: Tensor, size: Size, blocks: list[Any]) -> Tensor:
     """Eq. 3 of arXiv:2103.14030: windows, then windows that are moved by 3."""
-    for shift in (0, 3):
-        attention, channel = (branches.pop(0).body for _ in range(2))
-        x_NC = x_NC + window_attention(x_NC, size, attention, shift, table=True)
-        x_NC = x_NC + perceptron(x_NC, channel)
+    for shift, block in zip((0, 3), blocks, strict=True):
+        x_NC = x_NC + window_attention(x_NC, size, block.mixer, shift, table=True)
+        x_NC = x_NC + perceptron(x_NC, block.channel)
     return x_NC
 
 
-def l2vit(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
+def l2vit(x_NC: Tensor, size: Size, blocks: list[Any]) -> Tensor:
     """Eq. 9 to 14 of arXiv:2501.16182, depthwise positions before both attentions and before the window's FFN."""
-    place, attention, again, channel, next_place, linear, local, last = (branch.body for branch in branches)
-    x_NC = x_NC + convolved(x_NC, size, place.filter)
-    x_NC = x_NC + window_attention(x_NC, size, attention, 0, table=False)
-    x_NC = x_NC + convolved(x_NC, size, again.filter)
-    x_NC = x_NC + perceptron(x_NC, channel)
-    x_NC = x_NC + convolved(x_NC, size, next_place.filter)
+    first, second = blocks
+    x_NC = x_NC + convolved(x_NC, size, first.position.filter)
+    x_NC = x_NC + window_attention(x_NC, size, first.mixer, 0, table=False)
+    x_NC = x_NC + convolved(x_NC, size, first.local.filter)
+    x_NC = x_NC + perceptron(x_NC, first.channel)
+    x_NC = x_NC + convolved(x_NC, size, second.position.filter)
+    linear, local = second.mixer, second.local
     z_NC = normed(x_NC, linear.project.norm)
     q, k, v = (mapped(z_NC, getattr(linear.project, name)).unflatten(1, (-1, 32)) for name in "qkv")
     weight_HNM = torch.einsum("nhd,mhd->hnm", q.relu(), k.relu())
@@ -142,18 +143,18 @@ def l2vit(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
     x_NC = x_NC + mapped(y_NHD.flatten(1), linear.project.out)
     inner_NC = gelu(convolved(normed(x_NC, local.norm), size, local.filter))
     x_NC = x_NC + convolved(normed(inner_NC, local.filter_norm), size, local.refilter)
-    return x_NC + perceptron(x_NC, last)
+    return x_NC + perceptron(x_NC, second.channel)
 
 
-def segformer3d(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
+def segformer3d(x_NC: Tensor, size: Size, blocks: list[Any]) -> Tensor:
     """Eq. 1 to 3 of arXiv:2404.10156: keys and values from windows of 4^3, a depthwise 3^3 filter and BatchNorm."""
-    for attention, channel in zip(branches[::2], branches[1::2], strict=True):
-        part, into = attention.body, attention.body.project
+    for block in blocks:
+        part, into = block.mixer, block.mixer.project
         z_NC = normed(x_NC, into.norm)
         keys_MC = normed(convolved(z_NC, size, part.pool.filter, 4), part.pool.norm)
         y_NC = attended(mapped(z_NC, into.q), mapped(keys_MC, into.k), mapped(keys_MC, into.v), 1, 32**-0.5)
         x_NC = x_NC + mapped(y_NC, into.out)
-        mix = channel.body
+        mix = block.channel
         hidden_NC = convolved(mapped(normed(x_NC, mix.norm), mix.expand), size, mix.filter)
         x_NC = x_NC + mapped(gelu(normed(hidden_NC, mix.filter_norm)), mix.project)
     return x_NC
@@ -164,45 +165,45 @@ def cvt(x_NC: Tensor, size: Size, parts: list[Any]) -> Tensor:
 
     Scores are divided by the root of all 192 channels; there are heads of 64.
     """
-    down, *branches = parts
+    down, *blocks = parts
     x_NC = normed(convolved(x_NC, size, down.reduce, 2), down.norm)
     size = tuple(-(-length // 2) for length in size)
-    for attention, channel in zip(branches[::2], branches[1::2], strict=True):
-        part, into = attention.body, attention.body.project
+    for block in blocks:
+        part, into = block.mixer, block.mixer.project
         z_NC, made = normed(x_NC, into.norm), []
         for name, stride in (("q", 1), ("k", 2), ("v", 2)):
             layer = getattr(part.pool, name)
             made.append(mapped(normed(convolved(z_NC, size, layer.conv, stride), layer.norm), getattr(into, name)))
         x_NC = x_NC + mapped(attended(*made, 3, 192**-0.5), into.out)
-        x_NC = x_NC + perceptron(x_NC, channel.body)
+        x_NC = x_NC + perceptron(x_NC, block.channel)
     return x_NC
 
 
-def vit(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
+def vit(x_NC: Tensor, size: Size, blocks: list[Any]) -> Tensor:
     """Eq. 2 and 3 of arXiv:2010.11929, heads of 64."""
-    for attention, channel in zip(branches[::2], branches[1::2], strict=True):
-        into = attention.body.project
+    for block in blocks:
+        into = block.mixer.project
         z_NC = normed(x_NC, into.norm)
         made = (mapped(z_NC, getattr(into, name)) for name in "qkv")
         x_NC = x_NC + mapped(attended(*made, 6, 64**-0.5), into.out)
-        x_NC = x_NC + perceptron(x_NC, channel.body)
+        x_NC = x_NC + perceptron(x_NC, block.channel)
     return x_NC
 
 
-def mixer(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
+def mixer(x_NC: Tensor, size: Size, blocks: list[Any]) -> Tensor:
     """Eq. 1 of arXiv:2105.01601: one perceptron over the positions, one over the channels."""
-    for positions, channel in zip(branches[::2], branches[1::2], strict=True):
-        part = positions.body
+    for block in blocks:
+        part = block.mixer
         z_CN = normed(x_NC, part.norm).T
         x_NC = x_NC + mapped(gelu(mapped(z_CN, part.expand)), part.project).T
-        x_NC = x_NC + perceptron(x_NC, channel.body)
+        x_NC = x_NC + perceptron(x_NC, block.channel)
     return x_NC
 
 
-def gmlp(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
+def gmlp(x_NC: Tensor, size: Size, blocks: list[Any]) -> Tensor:
     """Section 2 of arXiv:2105.08050: W2 (u * (W LN(v) + b)), where b is 1 and what is learned."""
-    for branch in branches:
-        part = branch.body
+    for block in blocks:
+        part = block.mixer
         u_NC, v_NC = gelu(mapped(normed(x_NC, part.norm), part.expand)).chunk(2, 1)
         gate_NC = part.mix_TT @ normed(v_NC, part.gate_norm) + 1 + part.bias_T.unsqueeze(1)
         x_NC = x_NC + mapped(u_NC * gate_NC, part.project)
@@ -210,14 +211,14 @@ def gmlp(x_NC: Tensor, size: Size, branches: list[Any]) -> Tensor:
 
 
 CASES = [
-    # space, stage, channels and size of what comes in, reference, blocks that are compared
+    # space, stage, channels and size of what comes in, reference, blocks and downsamplings that are compared
     ("convnext-t", 0, 96, (9, 7), convnext, 3),
-    ("swin-t", 0, 96, (14, 14), swin, 4),
-    ("l2vit-t", 0, 96, (14, 7), l2vit, 8),
-    ("segformer3d", 0, 32, (4, 8, 4), segformer3d, 4),
-    ("cvt-13", 1, 64, (9, 12), cvt, 5),
-    ("vit-s-16", 0, 384, (5, 3), vit, 4),
-    ("mixer-b-16", 0, 768, (14, 14), mixer, 2),
+    ("swin-t", 0, 96, (14, 14), swin, 2),
+    ("l2vit-t", 0, 96, (14, 7), l2vit, 2),
+    ("segformer3d", 0, 32, (4, 8, 4), segformer3d, 2),
+    ("cvt-13", 1, 64, (9, 12), cvt, 3),
+    ("vit-s-16", 0, 384, (5, 3), vit, 2),
+    ("mixer-b-16", 0, 768, (14, 14), mixer, 1),
     ("gmlp-s-16", 0, 256, (14, 14), gmlp, 2),
 ]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import Separable, fit
 from medsearch.blocks.nd import CONV
-from medsearch.measure.costs.macs import count
+from medsearch.measure.macs import count
 
 Array = np.ndarray
 WIDTHS, OUTPUTS, CHANNELS = (6, 8, 5), 3, 2
@@ -40,7 +40,8 @@ class Block(nn.Sequential):
 
 def build(name: str, dims: int, widths: tuple[int, ...] = WIDTHS, outputs: int = OUTPUTS, **knobs: Any) -> nn.Module:
     given = {"dims": dims, "outputs": outputs, "channels": CHANNELS}
-    given["blocks"] = [[Block(width, dims), nn.Sequential(Block(width, dims), nn.ReLU())] for width in widths]
+    levels = ([Block(width, dims), nn.Sequential(Block(width, dims), nn.ReLU())] for width in widths)
+    given["blocks"] = [nn.Sequential(*level) for level in levels]
     return HEADS[name](widths, **{key: given[key] for key in HEADS.given(name)}, **knobs)
 
 

@@ -101,10 +101,10 @@ def test_what_is_slower_in_blocks_stays_as_it_is() -> None:
 
 def test_only_dense_perceptrons_with_fitting_widths_have_a_block_form() -> None:
     _, model = network()
-    assert largest_row_block(model.get_submodule("stages.0.1.body")) == 32
-    assert largest_row_block(model.get_submodule("stages.0.0.body")) is None
+    assert largest_row_block(model.get_submodule("stages.0.blocks.0.channel")) == 32
+    assert largest_row_block(model.get_submodule("stages.0.blocks.0.mixer")) is None
     _, model = network(row_block=16)
-    assert largest_row_block(model.get_submodule("stages.0.1.body")) is None
+    assert largest_row_block(model.get_submodule("stages.0.blocks.0.channel")) is None
 
 
 @pytest.mark.parametrize(("norm", "operator"), [("layer", "MatMulIntegerToFloat"), ("batch", "QLinearConv")])
@@ -120,8 +120,8 @@ def test_what_the_block_form_is_compared_with_computes_in_int8(norm: str, operat
 
 def test_the_stopwatch_times_real_files() -> None:
     genotype, model = network()
-    form = build(genotype, INTERFACE).get_submodule("stages.0.1.body").eval()
-    gains = measured_gains(model.get_submodule("stages.0.1.body"), form, (32, 8, 8), seconds=0.05)
+    form = build(genotype, INTERFACE).get_submodule("stages.0.blocks.0.channel").eval()
+    gains = measured_gains(model.get_submodule("stages.0.blocks.0.channel"), form, (32, 8, 8), seconds=0.05)
     assert 0.3 < gains.over_float < 3
 
 

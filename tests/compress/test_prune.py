@@ -119,7 +119,7 @@ def test_units_that_say_nothing_go_and_the_outputs_stay() -> None:
 
 def test_a_block_that_does_nothing_goes_as_a_whole() -> None:
     genotype, model = network("dwconv", depth=2)
-    for name in ("stages.1.3.body.norm", "stages.1.4.body.project"):
+    for name in ("stages.1.blocks.1.mixer.norm", "stages.1.blocks.1.channel.project"):
         for parameter in model.get_submodule(name).parameters():
             parameter.data.zero_()
     pruned = pruner(genotype, model)(0.75)

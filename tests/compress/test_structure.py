@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medsearch.backbones import Interface, Network, build
 from medsearch.blocks import CHANNELS, MIXERS
-from medsearch.compress.structure import Units, branches, cut, macs, macs_per_unit, paths, units, with_counts
+from medsearch.compress.structure import Units, cut, macs, macs_per_unit, paths, units, with_counts
 from medsearch.spaces import Block, Genotype, Part, Stage
 
 INTERFACE = Interface(task="classification", channels=2, outputs=3)
@@ -121,9 +121,10 @@ def test_a_dropped_block_passes_its_input_on(residual: str) -> None:
     model = trained(architecture)
     smaller, short = cut(model, architecture, INTERFACE, {}, dropped=[(0, 1), (1, 0)])
     assert [len(stage.blocks) for stage in short.stages] == [1, 1]
-    for at in ((0, 1), (1, 0)):
-        for name in branches(architecture)[at]:
-            model.get_submodule(name).scale.zero_()
+    scales = ("joint_scale",) if residual == "joint" else ("mixer_scale", "channel_scale")
+    for block in ("stages.0.blocks.1", "stages.1.blocks.0"):
+        for scale in scales:
+            model.get_parameter(f"{block}.{scale}").zero_()
     image_BCS = torch.randn(2, 2, *SIZES[2])
     assert torch.allclose(smaller(image_BCS), model(image_BCS), rtol=1e-5, atol=1e-5)
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,34 @@ def test_a_model_that_has_no_room_is_named_and_leaves_the_old_one(
     assert sorted(path.name for path in disk.iterdir()) == ["filler", "model.pt"]
 
 
+def test_other_classes_begin_with_a_fresh_last_layer(path: Path, model: nn.Module) -> None:
+    seen = load_model(path)
+    random = torch.random.get_rng_state()
+    for outputs in (3, 7):
+        state = seen.build(outputs=outputs).state_dict()
+        fresh = [name for name, tensor in state.items() if not torch.equal(tensor, model.state_dict().get(name))]
+        assert fresh == ["head.linear.weight", "head.linear.bias"]
+        assert state["head.linear.weight"].shape == (outputs, 12)
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+def test_a_denoiser_keeps_its_channels(path: Path) -> None:
+    interface = Interface(task="denoising", channels=1, outputs=1)
+    genotype = replace(GENOTYPE, head=Part.of("pyramid", dim=8, detail=8))
+    save_model(
+        path,
+        genotype=genotype,
+        interface=interface,
+        size=(16, 16),
+        model=build(genotype, interface),
+        classes=(),
+        scores={},
+        provenance={},
+    )
+    with pytest.raises(CheckpointError, match="outputs: a denoiser of 1 channels has as many, not 2"):
+        load_model(path).build(outputs=2)
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in refusal(tmp_path / "none.pt")
     assert "cannot be read: Is a directory" in refusal(tmp_path)
@@ -228,11 +257,14 @@ def shared(data: Data) -> None:
             state[name] = storage[: tensor.numel()].view(tensor.shape)
 
 
-FIRST = "stages.0.0.body.filter.weight"
+FIRST = "stages.0.blocks.0.mixer.filter.weight"
 MIXER = ("genotype", "stages", 0, "blocks", 0, "mixer")
 WRONG: dict[str, tuple[Callable[[Data], None], str]] = {
-    "newer format": (put("format", value=2), "expected format 1, got 2"),
-    "no format": (drop("format"), "expected format 1, got none"),
+    "newer format": (put("format", value=3), "expected format 2, got 3.\n  Another version of medsearch"),
+    "earlier format": (put("format", value=1), "expected format 2, got 1.\n  An earlier version of medsearch wrote it"),
+    "format in words": (put("format", value="1"), "expected format 2, got '1'.\n  Another version"),
+    "true as format": (put("format", value=True), "expected format 2, got True.\n  Another version"),
+    "no format": (drop("format"), "expected format 2, got none"),
     "no genotype": (drop("genotype"), "missing genotype"),
     "unknown key": (put("extra", value=1), "unknown key 'extra'"),
     "key that is no name": (put(7, value=1), "expected names as keys"),

@@ -157,7 +157,7 @@ def test_the_self_test_fails_where_the_outputs_are_no_numbers(tmp_path: Path) ->
 def test_a_network_that_is_not_what_the_genotype_says_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     genotype, interface = small(), INTERFACES[0]
     changed = trained(genotype, interface)
-    changed.stages[0][1].body.act = nn.ReLU()  # the same weights, another function
+    changed.stages[0].blocks[0].channel.act = nn.ReLU()  # the same weights, another function
     with pytest.raises(RefusedError, match=r"backbone.py: the file differs from the network by .*e-0"):
         write_module(tmp_path, genotype, interface, changed, images(genotype, interface), {})
     wider = trained(small(kernel=7), interface)
@@ -187,7 +187,7 @@ def test_a_value_that_is_no_literal_is_refused() -> None:
     for value in (float("nan"), float("inf")):
         block = Block(Part.of("dwconv"), Part.of("mlp"), layer_scale=value)
         genotype = Genotype(2, Part.of("conv"), (Stage(8, (block,)),), Part.of("classify"))
-        with pytest.raises(SpaceError, match="Residual: (nan|inf) cannot be written"):
+        with pytest.raises(SpaceError, match="ResidualBlock: (nan|inf) cannot be written"):
             module_text(genotype, INTERFACES[0], {}, size=(8, 8))
 
 

@@ -38,7 +38,7 @@ def full(**values: float) -> Costs:
 
 def test_every_cost_can_be_limited_and_all_at_once() -> None:
     assert ALL.violation(full()) == pytest.approx(-0.1) and ALL.over(full()) == []
-    for name, limit in ALL.limits().items():
+    for name, limit in ALL.items():
         assert ALL.over(full(**{name: 1.5 * limit})) == [name]
         assert ALL.violation(full(**{name: 1.5 * limit})) == pytest.approx(0.5)
     assert ALL.over(full(memory=2e9, file=9e6)) == ["memory", "file"]
@@ -102,8 +102,8 @@ def test_three_limits_of_which_two_must_give_say_so() -> None:
 
 
 def test_only_limits_that_are_set_count() -> None:
-    assert BOTH.limits() == {"memory": 1e9, "latency": 20.0}
-    assert Budget().limits() == {} and Budget().over(costs(1e12, 1e6)) == []
+    assert dict(BOTH) == {"memory": 1e9, "latency": 20.0}
+    assert not Budget() and Budget().over(costs(1e12, 1e6)) == []
     assert Budget().violation(costs(1e12, 1e6)) < 0
     assert Budget(parameters=5e5).over(costs(1.0, 1.0)) == ["parameters"]
 

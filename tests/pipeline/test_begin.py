@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from argparse import Namespace
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from medsearch.cli import _parser
+from medsearch.config import SearchConfig, read_values
 from medsearch.core.errors import DataError, MedsearchError, RunError, SpaceError
 from medsearch.pipeline.begin import begin, go_on
+from medsearch.pipeline.setup import Setup
 from medsearch.run import Run
 
 TINY = """\
@@ -28,10 +29,8 @@ stages:
 """
 
 
-def options(*arguments: str) -> Namespace:
-    parsed = _parser().parse_args(["search", *arguments])
-    parsed.command = "medsearch search"
-    return parsed
+def begun(out: Path, **given: Any) -> AbstractContextManager[tuple[Run, Setup]]:
+    return begin(SearchConfig.read(given), out=out, command="medsearch search")
 
 
 def write_npz(path: Path, *, value: int = 0, size: int = 16, classes: int = 2, count: int = 12) -> None:
@@ -50,23 +49,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path / "there")
     write_npz(Path("mine.npz"))
     Path("tiny.yaml").write_text(TINY)
-    with begin(options("--data", "mine.npz", "--space", "tiny.yaml", "-o", str(tmp_path / "run"))) as (begun, _):
+    with begun(tmp_path / "run", data="mine.npz", space="tiny.yaml") as (run, _):
         pass
     monkeypatch.chdir(tmp_path)
-    return begun
+    return run
 
 
-def resume(*arguments: str) -> Run:
-    with go_on(options("--resume", "run", *arguments)) as (run, setup):
+def resume(**given: Any) -> Run:
+    with go_on(Path("run"), read_values(given, where="--resume")) as (run, setup):
         assert setup.space.name == "tiny"
     return run
 
 
-def refused(error: type[MedsearchError], *arguments: str) -> str:
+def refused(error: type[MedsearchError], **given: Any) -> str:
     """What is said, with nothing changed in the run."""
     before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
     with pytest.raises(error) as refusal:
-        resume(*arguments)
+        resume(**given)
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
     return str(refusal.value)
 
@@ -80,16 +79,14 @@ def test_paths_are_kept_in_full_and_the_run_goes_on_from_any_folder(run: Run, tm
 
 
 def test_a_name_is_no_path_whatever_lies_there(run: Run) -> None:
-    from medsearch.pipeline.options import settings_of
-
     Path("brain2d").mkdir()
     Path("tiny").mkdir()
-    config = settings_of(options("--data", "brain2d", "--space", "tiny"))
+    config = SearchConfig.read({"data": "brain2d", "space": "tiny"})
     assert (config.data, config.space) == ("brain2d", "tiny")
 
 
 def test_two_processes_do_not_go_on_with_one_run(run: Run) -> None:
-    with go_on(options("--resume", "run")):
+    with go_on(Path("run"), {}):
         message = refused(RunError)
     assert f"process {os.getpid()} on " in message
 
@@ -99,7 +96,7 @@ def test_data_that_were_moved_are_asked_for_and_then_remembered(run: Run) -> Non
     message = refused(DataError)
     assert "there/mine.npz: the images that this run was begun with are no longer there" in message
     assert "medsearch search --resume run --data PLACE" in message
-    assert resume("--data", "moved.npz").config.data == str(Path.cwd() / "moved.npz")
+    assert resume(data="moved.npz").config.data == str(Path.cwd() / "moved.npz")
     assert resume().config.data == str(Path.cwd() / "moved.npz")
 
 
@@ -118,7 +115,7 @@ def test_data_that_were_moved_are_asked_for_and_then_remembered(run: Run) -> Non
 )
 def test_other_data_are_refused_with_what_differs(run: Run, changes: dict[str, int], words: list[str]) -> None:
     write_npz(Path("other.npz"), **changes)
-    moved = refused(DataError, "--data", "other.npz")
+    moved = refused(DataError, data="other.npz")
     shutil.copy("other.npz", "there/mine.npz")
     in_place = refused(DataError)
     for message in (moved, in_place):
@@ -146,7 +143,7 @@ def test_another_space_is_refused_with_what_differs_and_the_old_one_is_at_hand(r
     assert "stages.0.mixer.kernel is one of 3, 5, 7 (was one of 3, 5)" in message
     assert "stages.0.channel.ratio is 3 (was 2)" in message
     assert "medsearch search --resume run --space run/space.yaml" in message
-    assert resume("--space", "run/space.yaml").config.space == str(Path.cwd() / "run" / "space.yaml")
+    assert resume(space="run/space.yaml").config.space == str(Path.cwd() / "run" / "space.yaml")
     resume()
     Path("run/space.yaml").write_text(TINY.replace("[8, 16]", "[8, 24]"))
     assert "run/space.yaml was changed as well" in refused(SpaceError)
@@ -164,15 +161,15 @@ def test_a_space_that_is_gone_or_broken_is_named_with_the_old_one(run: Run, text
 
 def test_new_limits_are_kept_and_time_is_shared_out_anew(run: Run) -> None:
     run.note(seconds=90.0, search_end=60.0, epochs={"abc": 3})
-    again = resume("--time", "10m", "--trials", "4")
-    assert (again.config.seconds, again.config.trials) == (600.0, 4)
+    again = resume(time="10m", trials=4)
+    assert (again.config.time, again.config.trials) == (600.0, 4)
     assert again.state().items() >= {"search_end": None, "epochs": {}, "seconds": 90.0}.items()
     again.note(search_end=200.0)
-    again = resume("--time", "10m")
+    again = resume(time="10m")
     assert (again.config.trials, again.state()["search_end"]) == (4, 200.0)
     again.finish({"delivered": [], "trials": [{"state": "complete"}] * 4})
-    again = resume("--trials", "9")
-    assert (again.config.seconds, again.config.trials, again.finished) == (None, 9, False)
+    again = resume(trials=9)
+    assert (again.config.time, again.config.trials, again.finished) == (None, 9, False)
 
 
 def test_what_a_killed_writer_left_is_removed(run: Run) -> None:
@@ -183,13 +180,13 @@ def test_what_a_killed_writer_left_is_removed(run: Run) -> None:
 
 
 def test_nothing_is_begun_where_something_lies(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(RunError, match="is there already and not empty"), begin(options("-o", "run")):
+    with pytest.raises(RunError, match="is there already and not empty"), begun(Path("run")):
         raise AssertionError("two runs in one folder")
 
 
 def test_a_run_that_cannot_be_begun_leaves_no_folder(disk: Path, fill: Callable[[], None], run: Run) -> None:
     fill()
-    asked = options("--data", "there/mine.npz", "--space", "there/tiny.yaml", "-o", str(disk / "run"))
-    with pytest.raises(RunError, match="cannot be written: No space left on device"), begin(asked):
+    asked = begun(disk / "run", data="there/mine.npz", space="there/tiny.yaml")
+    with pytest.raises(RunError, match="cannot be written: No space left on device"), asked:
         raise AssertionError("there is no room")
     assert [path.name for path in disk.iterdir()] == ["filler"]

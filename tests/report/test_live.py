@@ -1,6 +1,8 @@
 import io
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,20 @@ class Clock:
         return self.now
 
 
-def plain(**config):
+def plain(*, clock=time.monotonic, **given):
     file = io.StringIO()
-    return file, LiveSearch("tiny on cells", console=Console(file=file, width=40), **config)
+    return file, watching("tiny on cells", console=Console(file=file, width=40), clock=clock, **given)
+
+
+@contextmanager
+def watching(title, *, seconds=None, spent=0.0, resume="", **given):
+    """The view while it watches a search."""
+    live = LiveSearch(**given)
+    live.begin(title, seconds=seconds, spent=spent, resume=resume)
+    try:
+        yield live
+    finally:
+        live.end()
 
 
 def terminal():
@@ -57,7 +70,7 @@ def moment(results):
 def test_without_a_terminal_every_event_is_one_line(results):
     clock = Clock()
     file, live = plain(seconds=60, resume="medsearch search --resume runs/x", clock=clock)
-    with live:
+    with live as live:
         live.phase("searching")
         clock.now += 65
         live.trial(results["trials"][0])
@@ -76,7 +89,7 @@ def test_without_a_terminal_every_event_is_one_line(results):
 def test_without_a_terminal_progress_is_said_every_half_minute_and_at_the_end():
     clock = Clock()
     file, live = plain(clock=clock)
-    with live:
+    with live as live:
         live.phase("measuring")
         for done in range(1, 101):
             clock.now += 1
@@ -95,7 +108,7 @@ def test_the_best_is_the_smallest_error_of_a_complete_trial():
         {"state": "failed"},
     ]
     file, live = plain()
-    with live:
+    with live as live:
         for row in rows:
             live.trial(row)
     assert "5 trials, best error 0.2000: window;" in file.getvalue()
@@ -105,8 +118,8 @@ def test_a_search_that_goes_on_counts_from_what_is_there(results):
     clock = Clock()
     file, live = plain(seconds=600, spent=125.0, clock=clock)
     ended = [row for row in results["trials"] if row["state"] != "running"]
-    with live:
-        live.begin_with(ended, front=[row for row in ended if row["front"]])
+    with live as live:
+        live.earlier(ended, front=[row for row in ended if row["front"]])
         clock.now += 5
         live.trial({"number": 99, "id": "new", "state": "failed"})
     lines = file.getvalue().splitlines()
@@ -121,15 +134,15 @@ def test_a_search_that_goes_on_counts_from_what_is_there(results):
 def test_the_view_of_a_search_that_goes_on_begins_with_what_is_there(results):
     console = terminal()
     ended = results["trials"]
-    with LiveSearch("tiny on cells", seconds=600, spent=125.0, console=console, clock=Clock()) as live:
-        live.begin_with(ended, front=[row for row in ended if row["front"]])
+    with watching("tiny on cells", seconds=600, spent=125.0, console=console, clock=Clock()) as live:
+        live.earlier(ended, front=[row for row in ended if row["front"]])
     text = console.file.getvalue()
     assert "last trials" in text and "front (11)" in text and "elapsed 2:05, left 7:55" in text
 
 
 def test_in_a_terminal_the_view_is_drawn_in_place_and_cleared(results):
     console = terminal()
-    with LiveSearch("tiny on cells", seconds=60, console=console) as live:
+    with watching("tiny on cells", seconds=60, console=console) as live:
         live.phase("searching")
         live.note("this stays")
         for trial in results["trials"]:
@@ -144,7 +157,7 @@ def test_in_a_terminal_the_view_is_drawn_in_place_and_cleared(results):
 
 def test_an_interrupt_passes_through_and_the_terminal_is_left_clean():
     console = terminal()
-    with pytest.raises(KeyboardInterrupt), LiveSearch("tiny", console=console):
+    with pytest.raises(KeyboardInterrupt), watching("tiny", console=console):
         raise KeyboardInterrupt
     assert "\x1b[?25h" in console.file.getvalue()
 
@@ -152,8 +165,9 @@ def test_an_interrupt_passes_through_and_the_terminal_is_left_clean():
 def test_an_output_that_nobody_takes_any_more_stops_nothing():
     code = (
         "import sys; from medsearch.report.live import LiveSearch\n"
-        "with LiveSearch('tiny') as live:\n"
-        "    for number in range(20000): live.note('said to nobody')\n"
+        "live = LiveSearch(); live.begin('tiny', seconds=None, spent=0.0, resume='')\n"
+        "for number in range(20000): live.note('said to nobody')\n"
+        "live.end()\n"
         "print('finished', file=sys.stderr)"
     )
     started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
@@ -166,7 +180,7 @@ def test_an_output_that_nobody_takes_any_more_stops_nothing():
 
 def test_a_closed_output_stops_nothing(results):
     file = io.StringIO()
-    with LiveSearch("tiny", console=Console(file=file)) as live:
+    with watching("tiny", console=Console(file=file)) as live:
         file.close()
         live.trial(results["trials"][0])
         reached = True
@@ -176,7 +190,7 @@ def test_a_closed_output_stops_nothing(results):
 def test_letters_the_output_does_not_know_are_replaced(results):
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-    with LiveSearch("tiny", console=Console(file=file)) as live:
+    with watching("tiny", console=Console(file=file)) as live:
         live.trial(results["trials"][0])
     assert b"block-gmlp?block-gmlp" in raw.getvalue()
 

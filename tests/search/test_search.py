@@ -68,7 +68,7 @@ def test_no_trial_is_over_budget(search: Make, budget: Budget, channels: int) ->
     assert max(map(widths, trials)) == channels
     assert all(budget.over(found.cost(trial.genotype)) == [] for trial in trials)
     study = optuna.load_study(study_name="search", storage=found.store._study._storage)
-    assert all(set(kept.constraints) == set(budget.limits()) for kept in study.trials)
+    assert all(set(kept.constraints) == set(budget) for kept in study.trials)
     assert all(value <= 0 for kept in study.trials for value in kept.constraints.values())
 
 

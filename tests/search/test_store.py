@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from medsearch.core.errors import RunError, WriteError
@@ -49,6 +50,50 @@ def test_what_was_written_is_read_by_plain_optuna(url: str, space: Space) -> Non
     assert again[1].objectives == (0.5, 2.0, 3e6)
     assert again[2].objectives is None
     assert again[2] == store.trial(2)
+
+
+def test_plain_optuna_sees_numbers_as_numbers(url: str, a_space: Make) -> None:
+    mixer = {"choice": [{"name": "dwconv", "kernel": {"choice": [3, 5]}}, "linear_attention"]}
+    stage = {"dim": {"choice": [32, 48, 128]}, "depth": {"range": [1, 3]}, "channel": "mlp", "mixer": mixer}
+    space = a_space(stages=[{**stage, "layer_scale": {"choice": [1, 1e-6]}}])
+    genotypes = list(space.neighbours(space.first()))
+    store = Store(url, space)
+    for genotype in genotypes:
+        store.begin(genotype, {}, {})
+    trials = optuna.load_study(study_name="search", storage=url).trials
+    assert [trial.params for trial in trials] == [space.encode(genotype) for genotype in genotypes]
+    assert {trial.params["stages.0.dim"] for trial in trials} == {32, 48, 128}
+    shown = {gene: distribution for trial in trials for gene, distribution in trial.distributions.items()}
+    assert shown == {
+        "stages.0.dim": IntDistribution(32, 128, step=16),
+        "stages.0.depth": IntDistribution(1, 3),
+        "stages.0.layer_scale": FloatDistribution(1e-6, 1),
+        "stages.0.mixer": CategoricalDistribution(("dwconv", "linear_attention")),
+        "stages.0.mixer.dwconv.kernel": IntDistribution(3, 5, step=2),
+    }
+
+
+@pytest.fixture
+def old(url: str) -> optuna.Study:
+    """A study as earlier versions began it: without a format."""
+    return optuna.create_study(study_name="search", storage=url, directions=["minimize"] * 3)
+
+
+def test_a_study_of_another_version_is_refused(url: str, space: Space, old: optuna.Study) -> None:
+    old.ask().suggest_categorical("stages.0.dim", (8, 16, 32))
+    with pytest.raises(RunError, match=r"study.db: holds trials in format 1 of another version") as refusal:
+        Store(url, space)
+    assert refusal.value.remedy == "Begin another run, or go on with this one in the version that began it."
+    old.set_user_attr("format", 3)
+    with pytest.raises(RunError, match=r"in format 3 of another version of medsearch; this one has format 2"):
+        Store(url, space)
+
+
+def test_a_study_that_was_cut_off_before_it_said_its_format_is_taken_over(
+    url: str, space: Space, old: optuna.Study
+) -> None:
+    Store(url, space).begin(space.first(), {}, {})
+    assert [trial.genotype for trial in Store(url, space).trials()] == [space.first()]
 
 
 def test_a_running_trial_has_no_objectives(url: str, space: Space) -> None:

@@ -20,7 +20,9 @@ RECIPE = TrainingRecipe(epochs=1, batch=6)
 
 def network(dims: int = 2) -> Network:
     conv = Block(Part.of("dwconv", kernel=3), Part.of("mlp", ratio=2))
-    stages = (Stage(8, (conv, conv)), Stage(12, (conv,), Part.of("conv3s2")))
+    joint = Block(conv.mixer, conv.channel, "joint", 0.5, position=conv.mixer)
+    scaled = Block(conv.mixer, conv.channel, "each", 0.5, local=conv.mixer)
+    stages = (Stage(8, (conv, joint)), Stage(12, (scaled,), Part.of("conv3s2")))
     torch.manual_seed(0)
     return build(Genotype(dims, Part.of("conv", stride=2), stages, Part.of("classify")), INTERFACE)
 

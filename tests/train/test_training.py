@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medsearch.backbones import Residual
+from medsearch.backbones import ResidualBlock
 from medsearch.data import Split
 from medsearch.spaces import Genotype
 from medsearch.train import Epoch, Training, TrainingError, evaluate, fresh, train
@@ -111,7 +111,7 @@ def test_norms_biases_and_scales_do_not_decay(training: Make, genotype: Make, ta
         id(parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
-        if isinstance(module, NORMS) or name == "bias" or (isinstance(module, Residual) and name == "scale")
+        if isinstance(module, NORMS) or name == "bias" or isinstance(module, ResidualBlock)
     }
     decay = {
         id(parameter): group["weight_decay"]

@@ -20,7 +20,7 @@ from medsearch.blocks.heads.steps import Up, macs_of, resize, weights_of
 from medsearch.blocks.nd import BATCH_NORM, CONV
 
 
-class ResidualBlock(nn.Module):
+class ResidualConvs(nn.Module):
     """ReLU(norm(conv(ReLU(norm(conv(x))))) + x), x through a normed 1^D convolution where the width changes."""
 
     def __init__(self, dim: int, out: int, *, dims: int) -> None:
@@ -65,9 +65,9 @@ class MirrorUNETRHead(nn.Module):
         super().__init__()
         self.width, self.outputs, self.taps = widths[0], outputs, 3**dims
         pairs = list(pairwise(widths))
-        self.skips = nn.ModuleList(ResidualBlock(width, width, dims=dims) for width in widths)
+        self.skips = nn.ModuleList(ResidualConvs(width, width, dims=dims) for width in widths)
         self.ups = nn.ModuleList(Up("mirror_unetr", coarse, fine, dims=dims, up=up) for fine, coarse in pairs)
-        self.joins = nn.ModuleList(ResidualBlock(2 * fine, fine, dims=dims) for fine, _ in pairs)
+        self.joins = nn.ModuleList(ResidualConvs(2 * fine, fine, dims=dims) for fine, _ in pairs)
         self.predict = CONV[dims](widths[0], outputs, 3, padding=1)
 
     def forward(self, features: list[Tensor], image_BCS: Tensor) -> Tensor:

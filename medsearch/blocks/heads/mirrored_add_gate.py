@@ -23,8 +23,8 @@ class MirroredAddGateHead(AddGateHead):
         widths: channels of every stage, fine to coarse.
         dims: spatial axes, 2 or 3.
         outputs: classes of a segmentation, or image channels of a denoiser.
-        blocks: for every stage, fine to coarse, modules that keep the shape of its map; those of the coarsest stage
-            have no level to go to and are dropped.
+        blocks: for every stage, fine to coarse, a module that keeps the shape of its map, made of blocks as the stage
+            is; that of the coarsest stage has no level to go to and is dropped.
         rate: by how much the gates narrow the channels.
         kernel: edge of the dense convolutions of the spatial gate; the sources have 7, which is dear in 3D.
 
@@ -39,12 +39,12 @@ class MirroredAddGateHead(AddGateHead):
         *,
         dims: int,
         outputs: int,
-        blocks: list[list[nn.Module]],
+        blocks: list[nn.Module],
         rate: int = 4,
         kernel: int = 3,
     ) -> None:
         super().__init__(widths, dims=dims, outputs=outputs, rate=rate, kernel=kernel)
-        self.mirrors = nn.ModuleList(nn.Sequential(*level) for level in blocks[: len(widths) - 1])
+        self.mirrors = nn.ModuleList(blocks[: len(widths) - 1])
 
     def raised(self, level: int, x_BCS: Tensor, skip_BCS: Tensor) -> Tensor:
         """The decoder's map one level up: joined with the stage's features, gated, through the stage's blocks."""

@@ -70,8 +70,9 @@ def part_key(call: Call, shapes: Iterable[Shape], *, macs: int, outputs: int, la
 
 
 def _kinds(call: Call, *, knobs: bool = False) -> str:
-    inner = [_kinds(arg, knobs=knobs) for arg in call.args if isinstance(arg, Call)]
-    inner += [f"{key}={value}" for key, value in call.kwargs if knobs and not isinstance(value, list | tuple)]
+    values = [*call.args, *(value for _, value in call.kwargs)]
+    inner = [_kinds(value, knobs=knobs) for value in values if isinstance(value, Call)]
+    inner += [f"{key}={value}" for key, value in call.kwargs if knobs and not isinstance(value, list | tuple | Call)]
     return f"{call.target.__name__}({', '.join(inner)})"
 
 

@@ -11,8 +11,8 @@ Three levels, from fast to true, with one meaning - the most bytes that live at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class Chain:
         stem, head: which parts are these.
         reads: the parts whose outputs the head is given, in the order of its inputs.
         batch_bytes: of the batch: images and targets.
+        entered: of every part that is not the first of its block, the part whose output entered the block, which lives
+            until the block is left.
         copy_bytes: of the images in channels-last layout, which live until the end of the forward pass.
         random_bytes: the state of the random numbers, which a part that is run again keeps and starts from.
         constant: what the device takes for itself, whatever the network.
@@ -45,6 +47,7 @@ class Chain:
     head: int
     reads: tuple[int, ...]
     batch_bytes: int
+    entered: Mapping[int, int] = field(default_factory=dict)
     copy_bytes: int = 0
     random_bytes: int = 0
     constant: int = 0
@@ -102,6 +105,7 @@ def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = F
         if i == head + 1:
             features = sum(by_head.values())
         given_now = left[i - 1] if i and not (i <= head and i - 1 in chain.reads) else 0
+        given_now += _into_block(chain, i, left)
         moments.append((chain.copy_bytes + alive + features + given_now + part.forward, "forward", i))
         alive += part.held + part.cached + kept[i]
         features += left[i] if i in chain.reads else 0
@@ -120,6 +124,12 @@ def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = F
         part.held + output if i < reached else 0 for i, (part, output) in enumerate(zip(parts, kept, strict=True))
     )
     return Peak(bytes=peak, resident=resident, moment=moment, part=at, held=held)
+
+
+def _into_block(chain: Chain, at: int, sizes: Sequence[int]) -> int:
+    """What the block around part ``at`` was given, of the outputs of these sizes; 0 where the head reads it anyway."""
+    entered = chain.entered.get(at)
+    return 0 if entered is None or entered in chain.reads else sizes[entered]
 
 
 def _outputs_kept(parts: Sequence[Footprint], head: int) -> tuple[list[int], list[int]]:
@@ -151,7 +161,8 @@ def inference_peak(chain: Chain) -> int:
     previous = 0
     for i, part in enumerate(parts):
         stem = parts[chain.stem].output if chain.stem + 1 < i <= first and chain.stem not in chain.reads else 0
-        peak = max(peak, alive + previous + stem + part.infer)
+        block = 0 if stem else _into_block(chain, i, [earlier.output for earlier in parts])
+        peak = max(peak, alive + previous + stem + block + part.infer)
         alive, previous = (alive + part.output, 0) if i in chain.reads else (alive, part.output)
     return peak
 

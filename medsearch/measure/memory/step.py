@@ -134,6 +134,16 @@ class _TracedPart:
         return self._at[batch]
 
 
+def _entered(planned: NetworkPlan) -> dict[int, int]:
+    """Of every part that is not the first of its block, the part whose output entered the block."""
+    found: dict[int, int] = {}
+    start = 2  # behind what standardises, and the stem
+    for step in (step for stage in planned.stages for step in stage.steps):
+        found |= dict.fromkeys(range(start + 1, start + len(step)), start - 1)
+        start += len(step)
+    return found
+
+
 class StepMemory:
     """Footprints of the parts of a space, for one kind of image, as chains of parts.
 
@@ -167,9 +177,10 @@ class StepMemory:
         return Chain(
             parts=tuple(part.at(batch) for part in parts),
             stem=1,
-            head=1 + sum(map(len, planned.stages)) + 1,
+            head=1 + sum(len(stage.parts) for stage in planned.stages) + 1,
             reads=reads,
             batch_bytes=self._batch_bytes(batch),
+            entered=_entered(planned),
             copy_bytes=self.device.copies * self._image_bytes(batch),
             random_bytes=self.device.random_bytes,
             constant=self.device.constant,
@@ -188,8 +199,8 @@ class StepMemory:
         first = self._part(places[0]).output
         places.append(_Place(call=planned.stem, maps=(first,), precision=precision, trained=()))
         features, reads = [], []
-        for calls in planned.stages:
-            for call in calls:
+        for stage in planned.stages:
+            for call in stage.parts:
                 places.append(_Place(call=call, maps=(self._part(places[-1]).output,), precision=precision))
             features.append(self._part(places[-1]).output)
             reads.append(len(places) - 1)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from medsearch.search.strategy import STRATEGIES, Trial
+from medsearch.search.distributions import place, sampled, suggest
+from medsearch.search.strategy import STRATEGIES, Trial, in_range
 from medsearch.spaces import Genotype, Space
 
 
@@ -27,12 +27,16 @@ def _ask(
     options = space.genes()
     known = [(trial.genes, trial.objectives) for trial in history if trial.objectives is not None]
     for index, (genes, objectives) in enumerate(known):
-        choices: dict[str, BaseDistribution] = {gene: CategoricalDistribution(tuple(options[gene])) for gene in genes}
         study.add_trial(
-            optuna.create_trial(values=list(objectives), params=genes, distributions=choices, system_attrs=note(index))
+            optuna.create_trial(
+                values=list(objectives),
+                params={gene: place(option, options[gene]) for gene, option in genes.items()},
+                distributions={gene: sampled(options[gene]) for gene in genes},
+                system_attrs=note(index),
+            )
         )
     asked = study.ask()
-    return space.express(lambda gene, labels: asked.suggest_categorical(gene, labels))
+    return space.express(lambda gene, labels: suggest(asked, gene, labels))
 
 
 @STRATEGIES.add("tpe")
@@ -41,13 +45,27 @@ class TreeParzen:
     """Multi-objective tree-structured Parzen estimator (Ozaki et al. 2022, doi:10.1613/jair.1.13188), by Optuna.
 
     Args:
-        startup: trials drawn at random before the estimator takes over; the initial_designs of the search count.
+        startup_trials: trials before the estimator takes over; after the initial designs, drawn at random.
+        candidates: values drawn from the density of good ones for each gene; the most promising is proposed.
+        multivariate: whether the genes that all networks have are drawn together rather than one by one.
     """
 
-    startup: int = 10
+    startup_trials: int = 10
+    candidates: int = 24
+    multivariate: bool = False
+
+    def __post_init__(self) -> None:
+        in_range("tpe", "startup_trials", self.startup_trials, 1)
+        in_range("tpe", "candidates", self.candidates, 1)
 
     def __call__(self, space: Space, history: Sequence[Trial], seed: int) -> Genotype:
-        return _ask(optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.startup), space, history)
+        sampler = optuna.samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=self.startup_trials,
+            n_ei_candidates=self.candidates,
+            multivariate=self.multivariate,
+        )
+        return _ask(sampler, space, history)
 
 
 @STRATEGIES.add("nsga2")
@@ -56,12 +74,20 @@ class NonDominatedSorting:
     """NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017), by Optuna.
 
     Args:
-        population: parents of a generation.
+        population: parents of a generation, at least 2.
+        crossover: probability that a child has two parents, from 0 to 1.
     """
 
     population: int = 16
+    crossover: float = 0.9
+
+    def __post_init__(self) -> None:
+        in_range("nsga2", "population", self.population, 2)
+        in_range("nsga2", "crossover", self.crossover, 0, 1)
 
     def __call__(self, space: Space, history: Sequence[Trial], seed: int) -> Genotype:
-        sampler = optuna.samplers.NSGAIISampler(seed=seed, population_size=self.population)
+        sampler = optuna.samplers.NSGAIISampler(
+            seed=seed, population_size=self.population, crossover_prob=self.crossover
+        )
         key = sampler._get_generation_key()
         return _ask(sampler, space, history, lambda index: {key: index // self.population})

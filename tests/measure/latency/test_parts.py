@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from medsearch.backbones import Call, Residual
+from medsearch.backbones import Call, ResidualBlock
 from medsearch.blocks import CHANNELS
 from medsearch.core import plugins
 from medsearch.core.children import ChildDied
@@ -20,7 +20,8 @@ from medsearch.measure.latency.table import Timing
 
 
 def benchmark(dim: int, ratio: int = 2) -> PartBenchmark:
-    call = Call(Residual, (Call(CHANNELS["mlp"], (dim,), (("dims", 2), ("ratio", ratio))), dim), (("dims", 2),))
+    mlp = Call(CHANNELS["mlp"], (dim,), (("dims", 2), ("ratio", ratio)))
+    call = Call(ResidualBlock, (dim,), (("dims", 2), ("channel", mlp)))
     return PartBenchmark(call=call, shapes=((dim, 6, 6),), macs=2 * ratio * dim * dim * 36, output=(dim, 6, 6))
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from medsearch.backbones import Call, Residual
+from medsearch.backbones import Call, ResidualBlock
 from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.measure.latency.table import PartKey, Table, Timing, from_data, part_key, to_data
 
@@ -52,8 +52,8 @@ def test_a_power_beyond_belief_is_not_believed() -> None:
 
 def test_a_spot_tells_widths_from_knobs_and_maps() -> None:
     def branch(dim: int, **knobs: int) -> Call:
-        body = Call(MIXERS["dwconv"], (dim,), (("dims", 2), *knobs.items()))
-        return Call(Residual, (body, dim), (("dims", 2),))
+        mixer = Call(MIXERS["dwconv"], (dim,), (("dims", 2), *knobs.items()))
+        return Call(ResidualBlock, (dim,), (("dims", 2), ("mixer", mixer)))
 
     narrow, wide = (part_key(branch(dim), [(dim, 8, 8)], macs=9 * dim * 64, outputs=dim * 64) for dim in (16, 32))
     assert narrow.variant == wide.variant and narrow.key != wide.key
@@ -64,7 +64,7 @@ def test_a_spot_tells_widths_from_knobs_and_maps() -> None:
     assert (other.group, other.variant == narrow.variant) == (narrow.group, False)
     assert part_key(branch(16), [(16, 4, 4)], macs=1, outputs=1).group != narrow.group
     channel = Call(CHANNELS["mlp"], (16,), (("dims", 2),))
-    mlp = part_key(Call(Residual, (channel, 16), (("dims", 2),)), [(16, 8, 8)], macs=1, outputs=1)
+    mlp = part_key(Call(ResidualBlock, (16,), (("dims", 2), ("channel", channel))), [(16, 8, 8)], macs=1, outputs=1)
     assert mlp.group != narrow.group
 
 

@@ -16,14 +16,15 @@ from medsearch.blocks.nd import to_first, to_last
 from medsearch.core.children import ChildDied
 from medsearch.core.config import parse_yaml
 from medsearch.data import Dataset, Split
-from medsearch.measure.costs.model import Conditions, CostModel
 from medsearch.measure.device import Profile
 from medsearch.measure.memory.operators import Operator
 from medsearch.measure.memory.peak import Chain, find_peak, inference_peak, measured_peak, training_peak
 from medsearch.measure.memory.step import CUDA, StepMemory
 from medsearch.measure.memory.trace import Footprint, StorageWatch, fake, footprint, run_part, scaled
 from medsearch.measure.memory.workspace import Workspaces, allocated_peak, run_operator
-from medsearch.spaces import Space, read_space
+from medsearch.measure.model import Conditions, CostModel
+from medsearch.pipeline.measurement import inference_memory
+from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
 from medsearch.tasks import make_task
 from medsearch.train import TrainingRecipe
 from medsearch.train.step_cost import learning_memory, step_memory, traced_memory
@@ -386,6 +387,32 @@ def test_the_peak_of_inference_is_the_largest_of_its_moments() -> None:
     assert inference_peak(chain(stem, middle, last, reads=(0, 1))) == 257
     # Through its first stage the stem's output is alive whoever reads it: in the second block, 178 + 30 + 9 + 40.
     assert inference_peak(chain(stem, middle, part(weights=25, infer=40), part())) == 257
+
+
+def test_what_entered_a_block_lives_until_the_block_is_left() -> None:
+    # Batch 20; the last of three parts behind the stem finds its input, 10, and what entered the block, 9: 39 + 40.
+    parts = (part(), part(output=9), part(output=10), part(infer=40, forward=40), part())
+    apart = chain(*parts)
+    assert (inference_peak(apart), training_peak(apart)) == (70, 70)
+    block = replace(apart, entered={2: 1, 3: 1})
+    assert (inference_peak(block), training_peak(block)) == (79, 79)
+    # The output of a stage is there anyway, and so is what is kept for the backward pass.
+    read = replace(block, reads=(1, 3))
+    assert inference_peak(read) == inference_peak(replace(read, entered={})) == 79
+    kept = chain(parts[0], part(output=9, keeps_output=True), *parts[2:])
+    assert training_peak(replace(kept, entered={2: 1, 3: 1})) == training_peak(kept) == 79
+
+
+def test_a_forward_pass_takes_what_its_parts_add_up_to() -> None:
+    # The largest moment is inside the last block, whose input is 12 % of what lives then.
+    block = Block(Part.of("dwconv", kernel=3), Part.of("mlp", ratio=2))
+    stages = (Stage(8, (block,)), Stage(8, (block, block), Part.of("none")))
+    genotype = Genotype(2, Part.of("conv", stride=1), stages, Part.of("classify"))
+    interface = Interface(task="classification", channels=1, outputs=3)
+    steps = StepMemory(interface, SIZE[2], batches=(2, 3), workspaces=Workspaces())
+    added = inference_peak(steps.chain(genotype, batch=1, precision="fp32"))
+    measured = inference_memory(build(genotype, interface), images(2, "classification"))
+    assert added == pytest.approx(measured, rel=0.01)
 
 
 def test_the_allocator_sees_what_a_step_takes_at_once() -> None:

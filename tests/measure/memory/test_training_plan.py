@@ -6,10 +6,10 @@ import pytest
 
 from medsearch.backbones import Interface
 from medsearch.core.errors import BudgetError
-from medsearch.measure.costs.calibration import upper_ratio
-from medsearch.measure.costs.training_plan import Fit, TrainingPlan, fit, training_plans
+from medsearch.measure.calibration import upper_ratio
 from medsearch.measure.memory.peak import training_peak
 from medsearch.measure.memory.step import StepMemory
+from medsearch.measure.memory.training_plan import Fit, TrainingPlan, fit, training_plans
 from medsearch.spaces import Block, Genotype, Part, Stage
 
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medsearch.backbones import Interface, build
 from medsearch.core.config import read_yaml
 from medsearch.core.library import find
-from medsearch.measure.costs.macs import count
+from medsearch.measure.macs import count
 from medsearch.spaces import read_space
 
 

@@ -14,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medsearch.backbones import Interface, Network, build
 from medsearch.core.config import parse_yaml
-from medsearch.measure.costs.calibration import Accuracy, Measured, calibrate
-from medsearch.measure.costs.model import Conditions, Correction, CostModel, _lanes
+from medsearch.measure.calibration import Accuracy, Measured, calibrate
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.latency.residual import ResidualModel
+from medsearch.measure.model import Conditions, Correction, CostModel, _lanes
 from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
 
 SPACE = """\

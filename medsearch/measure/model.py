@@ -17,17 +17,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medsearch.backbones import Call, Interface, NetworkPlan, Residual, plan
+from medsearch.backbones import Call, Interface, NetworkPlan, ResidualBlock, plan
 from medsearch.core.children import HERE, Helper
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import SpaceError
 from medsearch.measure.budget import Costs
-from medsearch.measure.costs.macs import count
 from medsearch.measure.device import Profile
 from medsearch.measure.estimate import Estimate
 from medsearch.measure.latency.parts import PartBenchmark, PartTimes
 from medsearch.measure.latency.residual import ResidualModel
 from medsearch.measure.latency.table import LANES, PartKey, Shape
+from medsearch.measure.macs import count
 from medsearch.measure.memory.operators import isolated
 from medsearch.measure.memory.peak import inference_peak, training_peak
 from medsearch.measure.memory.step import Loss, StepMemory, this_device
@@ -202,7 +202,7 @@ class CostModel:
 
     def graph_bytes(self, genotype: Genotype) -> float:
         """Bytes of an ONNX file beside its weights, before any correction: so many for every part."""
-        return GRAPH_BYTES * (2 + sum(map(len, plan(genotype, self.interface).stages)))
+        return GRAPH_BYTES * (2 + sum(len(stage.parts) for stage in plan(genotype, self.interface).stages))
 
     def _inference(self, planned: NetworkPlan) -> Estimate:
         chain = self.steps.chain(planned, batch=1, precision="fp32")
@@ -214,8 +214,8 @@ class CostModel:
         part = self._part(planned.stem, (image,))
         features: list[Shape] = []
         yield part
-        for calls in planned.stages:
-            for call in calls:
+        for stage in planned.stages:
+            for call in stage.parts:
                 part = self._part(call, (part.benchmark.output,))
                 yield part
             features.append(part.benchmark.output)
@@ -269,9 +269,8 @@ def _lanes(module: nn.Module) -> int:
 
 def _kind(call: Call) -> str:
     """The kind of mixer in a residual branch, ``"channel"`` for a channel mixer, ``"frame"`` for all else."""
-    if call.target is not Residual:
+    if call.target is not ResidualBlock:
         return "frame"
-    body = call.args[0]
-    inner = next((arg for arg in body.args if isinstance(arg, Call)), body) if body.target is nn.Sequential else body
-    family = getattr(inner.target, "FAMILY", "channel")
+    first = next(value for _, value in call.kwargs if isinstance(value, Call))
+    family = getattr(first.target, "FAMILY", "channel")
     return next((kind for kind in KINDS if kind in family), "mlp")

@@ -7,8 +7,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from medsearch.measure.costs.model import Correction, CostModel, Sums
+import numpy as np
+
 from medsearch.measure.latency.residual import ResidualModel, fit
+from medsearch.measure.model import Correction, CostModel, Sums
 from medsearch.spaces import Genotype
 
 
@@ -35,13 +37,12 @@ class Accuracy:
     @classmethod
     def of(cls, predicted: Sequence[float], measured: Sequence[float]) -> Accuracy:
         """Summarise the absolute errors of pairs."""
-        errors = sorted(abs(p / m - 1) * 100 for p, m in zip(predicted, measured, strict=True))
-        at_95 = errors[min(len(errors) - 1, round(0.95 * (len(errors) - 1)))]
+        errors = [abs(p / m - 1) * 100 for p, m in zip(predicted, measured, strict=True)]
         return cls(
             networks=len(errors),
             median_error_percent=statistics.median(errors),
-            p95_error_percent=at_95,
-            largest_error_percent=errors[-1],
+            p95_error_percent=float(np.quantile(errors, 0.95, method="nearest")),
+            largest_error_percent=max(errors),
         )
 
 

@@ -1,0 +1,25 @@
+"""``medsearch export``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from medsearch.cli.parser import Answer
+
+ABOUT = "Write a model.pt as one plain Python file with its weights beside it, or as ONNX; either is checked first."
+EXAMPLE = "medsearch export runs/mine/models/0a1b2c3d/model.pt -o backbone.py"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is written, and where."""
+    parser.add_argument("model", type=Path, help="a model.pt")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="backbone.py or model.onnx")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Export."""
+    from medsearch.pipeline.export import export_file
+
+    said = export_file(options.model, options.out)
+    return Answer(data={"file": str(options.out), "about": said}, show=lambda: print(said))

@@ -34,8 +34,8 @@ class Chain:
         stem, head: which parts are these.
         reads: the parts whose outputs the head is given, in the order of its inputs.
         batch_bytes: of the batch: images and targets.
-        entered: of every part that is not the first of its block, the part whose output entered the block, which lives
-            until the block is left.
+        entered: of every part, the parts whose outputs entered the stage and the block around it, and which live until
+            these are left; the part right before it aside.
         copy_bytes: of the images in channels-last layout, which live until the end of the forward pass.
         random_bytes: the state of the random numbers, which a part that is run again keeps and starts from.
         constant: what the device takes for itself, whatever the network.
@@ -47,7 +47,7 @@ class Chain:
     head: int
     reads: tuple[int, ...]
     batch_bytes: int
-    entered: Mapping[int, int] = field(default_factory=dict)
+    entered: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     copy_bytes: int = 0
     random_bytes: int = 0
     constant: int = 0
@@ -105,7 +105,7 @@ def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = F
         if i == head + 1:
             features = sum(by_head.values())
         given_now = left[i - 1] if i and not (i <= head and i - 1 in chain.reads) else 0
-        given_now += _into_block(chain, i, left)
+        given_now += _entered_bytes(chain, i, left)
         moments.append((chain.copy_bytes + alive + features + given_now + part.forward, "forward", i))
         alive += part.held + part.cached + kept[i]
         features += left[i] if i in chain.reads else 0
@@ -126,10 +126,9 @@ def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = F
     return Peak(bytes=peak, resident=resident, moment=moment, part=at, held=held)
 
 
-def _into_block(chain: Chain, at: int, sizes: Sequence[int]) -> int:
-    """What the block around part ``at`` was given, of the outputs of these sizes; 0 where the head reads it anyway."""
-    entered = chain.entered.get(at)
-    return 0 if entered is None or entered in chain.reads else sizes[entered]
+def _entered_bytes(chain: Chain, at: int, sizes: Sequence[int]) -> int:
+    """What stage and block around part ``at`` were given, of outputs of these sizes, less what the head reads anyway."""
+    return sum(sizes[entered] for entered in chain.entered.get(at, ()) if entered not in chain.reads)
 
 
 def _outputs_kept(parts: Sequence[Footprint], head: int) -> tuple[list[int], list[int]]:
@@ -154,15 +153,13 @@ def _again(part: Footprint, random_bytes: int) -> Footprint:
 
 def inference_peak(chain: Chain) -> int:
     """Peak bytes of one forward pass without gradients, weights included."""
-    parts, head = chain.parts[: chain.head + 1], chain.head
+    parts = chain.parts[: chain.head + 1]
     alive = chain.constant + chain.batch_bytes + sum(part.weights + part.buffers for part in parts)
-    first = min((i for i in chain.reads if i >= chain.stem), default=head)
+    outputs = [part.output for part in parts]
     peak = alive
     previous = 0
     for i, part in enumerate(parts):
-        stem = parts[chain.stem].output if chain.stem + 1 < i <= first and chain.stem not in chain.reads else 0
-        block = 0 if stem else _into_block(chain, i, [earlier.output for earlier in parts])
-        peak = max(peak, alive + previous + stem + block + part.infer)
+        peak = max(peak, alive + previous + _entered_bytes(chain, i, outputs) + part.infer)
         alive, previous = (alive + part.output, 0) if i in chain.reads else (alive, part.output)
     return peak
 

@@ -133,13 +133,16 @@ class _TracedPart:
         return self._at[batch]
 
 
-def _entered(planned: NetworkPlan) -> dict[int, int]:
-    """Of every part that is not the first of its block, the part whose output entered the block."""
-    found: dict[int, int] = {}
+def _entered(planned: NetworkPlan) -> dict[int, tuple[int, ...]]:
+    """Of every part, those whose outputs entered the stage and the block around it, but for the part before it."""
+    found: dict[int, tuple[int, ...]] = {}
     start = 2  # behind what standardises, and the stem
-    for step in (step for stage in planned.stages for step in stage.steps):
-        found |= dict.fromkeys(range(start + 1, start + len(step)), start - 1)
-        start += len(step)
+    for stage in planned.stages:
+        into_stage = start - 1
+        for step in stage.steps:
+            for part in range(start, start + len(step)):
+                found[part] = tuple({into_stage, start - 1} - {part - 1})
+            start += len(step)
     return found
 
 

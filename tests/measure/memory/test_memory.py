@@ -385,7 +385,8 @@ def test_the_peak_of_inference_is_the_largest_of_its_moments() -> None:
     )
     assert inference_peak(chain(stem, middle, last, reads=(0, 1))) == 257
     # Through its first stage the stem's output is alive whoever reads it: in the second block, 178 + 30 + 9 + 40.
-    assert inference_peak(chain(stem, middle, part(weights=25, infer=40), part())) == 257
+    blocks = chain(stem, middle, part(weights=25, infer=40), part())
+    assert inference_peak(replace(blocks, entered={2: (0,)})) == 257
 
 
 def test_what_entered_a_block_lives_until_the_block_is_left() -> None:
@@ -393,13 +394,13 @@ def test_what_entered_a_block_lives_until_the_block_is_left() -> None:
     parts = (part(), part(output=9), part(output=10), part(infer=40, forward=40), part())
     apart = chain(*parts)
     assert (inference_peak(apart), training_peak(apart)) == (70, 70)
-    block = replace(apart, entered={2: 1, 3: 1})
+    block = replace(apart, entered={2: (1,), 3: (1,)})
     assert (inference_peak(block), training_peak(block)) == (79, 79)
     # The output of a stage is there anyway, and so is what is kept for the backward pass.
     read = replace(block, reads=(1, 3))
     assert inference_peak(read) == inference_peak(replace(read, entered={})) == 79
     kept = chain(parts[0], part(output=9, keeps_output=True), *parts[2:])
-    assert training_peak(replace(kept, entered={2: 1, 3: 1})) == training_peak(kept) == 79
+    assert training_peak(replace(kept, entered={2: (1,), 3: (1,)})) == training_peak(kept) == 79
 
 
 def test_a_forward_pass_takes_what_its_parts_add_up_to() -> None:

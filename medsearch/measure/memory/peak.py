@@ -127,7 +127,7 @@ def find_peak(chain: Chain, *, checkpointing: bool = False, accumulate: bool = F
 
 
 def _entered_bytes(chain: Chain, at: int, sizes: Sequence[int]) -> int:
-    """What stage and block around part ``at`` were given, of outputs of these sizes, less what the head reads anyway."""
+    """What stage and block around part ``at`` were given, of outputs of these sizes, but for what the head reads."""
     return sum(sizes[entered] for entered in chain.entered.get(at, ()) if entered not in chain.reads)
 
 

@@ -64,7 +64,7 @@ STRATEGY = '''
 """Always the first network of the space that has not been tried, in the order of their ids."""
 import random
 
-from medsearch.search import STRATEGIES
+from medsearch.nas import STRATEGIES
 
 
 @STRATEGIES.add("by_id")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from medsearch.backbones import Network
-from medsearch.compress.compress import Compressed, CompressionConfig, Measured, compress
-from medsearch.compress.score import score
+from medsearch.compression.compress import Compressed, CompressionConfig, Measured, compress
+from medsearch.compression.score import score
 from medsearch.core.errors import CheckpointError, UsageError
 from medsearch.core.files import write_bytes, write_json, write_text
 from medsearch.data import Dataset, Split, load
-from medsearch.export.checkpoint import Checkpoint, load_model, save_model
-from medsearch.measure.threads import torch_threads
+from medsearch.exporters.checkpoint import Checkpoint, load_model, save_model
+from medsearch.measurement.threads import torch_threads
 from medsearch.pipeline.results import judged
 from medsearch.pipeline.setup import interface_of
 from medsearch.report.markdown import compression_summary

@@ -8,9 +8,9 @@ import numpy as np
 
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.core.files import write_bytes
-from medsearch.export.checkpoint import load_model
-from medsearch.export.module import write_module
-from medsearch.export.onnx import check_onnx, to_onnx
+from medsearch.exporters.checkpoint import load_model
+from medsearch.exporters.module import write_module
+from medsearch.exporters.onnx import check_onnx, to_onnx
 from medsearch.pipeline.deliver import ONNX_TOLERANCE
 
 

@@ -18,13 +18,13 @@ from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError, WriteError
 from medsearch.core.library import find
 from medsearch.data import Dataset, load
-from medsearch.export.onnx import to_onnx, to_onnx_fast
-from medsearch.measure.calibration import Measured
-from medsearch.measure.device import Profile
-from medsearch.measure.estimate import Estimate
+from medsearch.exporters.onnx import to_onnx, to_onnx_fast
+from medsearch.measurement.calibration import Measured
+from medsearch.measurement.device import Profile
+from medsearch.measurement.estimate import Estimate
+from medsearch.nas import read_strategy
+from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
-from medsearch.search import read_strategy
-from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.tasks import Task, make_task, task_type
 from medsearch.train import EVALUATORS, TrainingRecipe, fresh

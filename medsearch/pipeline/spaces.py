@@ -56,10 +56,10 @@ def _costs(space: Space) -> list[dict[str, Any]]:
 
     from medsearch.backbones import plan
     from medsearch.backbones.blank import Blank
-    from medsearch.measure.macs import count
-    from medsearch.measure.memory.peak import training_peak
-    from medsearch.measure.memory.step import StepMemory
-    from medsearch.measure.memory.trace import run_part
+    from medsearch.measurement.macs import count
+    from medsearch.measurement.memory.peak import training_peak
+    from medsearch.measurement.memory.step import StepMemory
+    from medsearch.measurement.memory.trace import run_part
 
     known = space.published or _usual(space)
     interface = Interface(task=known.task, channels=known.channels, outputs=known.outputs)
@@ -110,7 +110,7 @@ class _Row:
     keys: list[int] = field(default_factory=list)
 
     def add(self, module: Any, footprint: Any, *, keys: int | None) -> None:
-        from medsearch.measure.memory.peak import COPIES
+        from medsearch.measurement.memory.peak import COPIES
 
         self.parameters += sum(p.numel() for p in module.parameters())
         self.memory += footprint.held + footprint.output + (COPIES + 1) * footprint.weights

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from medsearch.backbones import Interface, build
 from medsearch.core.files import append_row, read_rows
-from medsearch.measure.budget import Budget
-from medsearch.measure.calibration import Accuracy, upper_ratio
-from medsearch.measure.memory.peak import training_peak
-from medsearch.measure.memory.step import StepMemory, this_device
-from medsearch.measure.memory.workspace import Workspaces
-from medsearch.measure.model import CostModel
-from medsearch.measure.threads import torch_threads
+from medsearch.measurement.budget import Budget
+from medsearch.measurement.calibration import Accuracy, upper_ratio
+from medsearch.measurement.memory.peak import training_peak
+from medsearch.measurement.memory.step import StepMemory, this_device
+from medsearch.measurement.memory.workspace import Workspaces
+from medsearch.measurement.model import CostModel
+from medsearch.measurement.threads import torch_threads
 from medsearch.pipeline.setup import read_named_space
 from medsearch.spaces import Genotype, Space
 from medsearch.tasks import Task, make_task, task_type

@@ -11,7 +11,7 @@ from medsearch.core.config import read_yaml
 from medsearch.core.errors import SpaceError
 from medsearch.core.library import find, names
 from medsearch.core.units import format_count
-from medsearch.measure.macs import count
+from medsearch.measurement.macs import count
 from medsearch.pipeline.setup import read_named_space
 from medsearch.spaces import Space
 

@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.core.errors import RefusedError
-from medsearch.export.onnx import to_onnx_fast
-from medsearch.export.sources import gather, import_lines
-from medsearch.measure.latency.timing import session
-from medsearch.measure.macs import count
+from medsearch.exporters.onnx import to_onnx_fast
+from medsearch.exporters.sources import gather, import_lines
+from medsearch.measurement.latency.timing import session
+from medsearch.measurement.macs import count
 from medsearch.tasks import task_type
 from medsearch.testing.contract import registered, wants
 from medsearch.testing.parts import Part

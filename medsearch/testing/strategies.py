@@ -1,4 +1,4 @@
-"""The contract of a search strategy (``medsearch.search.strategy``)."""
+"""The contract of a search strategy (``medsearch.nas.strategy``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, cast
 
-from medsearch.search import STRATEGIES, Strategy, Trial
+from medsearch.nas import STRATEGIES, Strategy, Trial
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.testing.contract import registered, wants
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.knobs import one_of
 from medsearch.data import READERS, Dataset, load
-from medsearch.search import STRATEGIES
+from medsearch.nas import STRATEGIES
 from medsearch.tasks import TASKS, Metric
 from medsearch.tasks.kinds.classification import Classification
 from medsearch.testing import check_channel, check_evaluator, check_mixer, check_reader, check_strategy, check_task

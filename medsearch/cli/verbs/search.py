@@ -10,7 +10,7 @@ from medsearch.cli.parser import Answer, add_option, given
 from medsearch.cli.show import show
 from medsearch.config import OPTIONS, SearchConfig, read_values
 from medsearch.core.errors import WriteError
-from medsearch.measure.costs import COSTS
+from medsearch.measurement.costs import COSTS
 
 ABOUT = """\
 Search a space of networks on a data set; nothing over budget is trained or delivered.

@@ -5,7 +5,7 @@ Prune, distil, quantize, measure.  Where that costs more accuracy than allowed, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,10 +14,11 @@ from torch import nn
 
 from medsearch.backbones import Interface, Network
 from medsearch.compression.blocks import Verdict, block_prune
+from medsearch.compression.config import CompressionConfig
 from medsearch.compression.prune import Pruned, Pruner, calibration
 from medsearch.compression.quantize import Quantized, quantize
 from medsearch.compression.score import score
-from medsearch.core.errors import RefusedError, UsageError
+from medsearch.core.errors import RefusedError
 from medsearch.core.units import format_count
 from medsearch.data import Dataset
 from medsearch.exporters.onnx import to_onnx
@@ -30,39 +31,6 @@ LARGEST = 0.35
 """Size of the int8 file as a share of the float file, at most."""
 CALIBRATION = 128
 """Training images that activation ranges are taken from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompressionConfig:
-    """What to aim for, and how.
-
-    Args:
-        keep_macs: share of the multiply-adds to keep in pruning; 1 for no pruning.
-        max_drop: points of the task's primary metric that may be lost on the validation split.
-        keep_blocks: share of a part's blocks of weights to keep where that makes it faster; 1 for no block pruning.
-        recipe: of the distillation after pruning.
-        seconds: for each comparison with the stopwatch.
-    """
-
-    keep_macs: float = 0.7
-    max_drop: float = 1.0
-    keep_blocks: float = 0.5
-    recipe: TrainingRecipe = field(default_factory=lambda: TrainingRecipe(epochs=8, lr=1e-3))
-    seconds: float = 0.4
-
-    def __post_init__(self) -> None:
-        for name in ("keep_macs", "keep_blocks"):
-            if not 0 < (share := getattr(self, name)) <= 1:
-                raise UsageError(name, f"expected a share above 0 and at most 1, got {share}.")
-        if not self.max_drop >= 0:
-            raise UsageError("max_drop", f"expected points, 0 or more, got {self.max_drop}.")
-
-    def shares(self) -> Iterator[tuple[float, float]]:
-        """What to keep of multiply-adds and blocks, attempt by attempt."""
-        for keep_macs in dict.fromkeys((self.keep_macs, (1 + self.keep_macs) / 2)):
-            yield keep_macs, self.keep_blocks
-        if min(self.keep_macs, self.keep_blocks) < 1:
-            yield 1.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,8 +11,7 @@ from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError
 from medsearch.core.library import find, names
 from medsearch.core.units import format_bytes, format_count
-from medsearch.pipeline.setup import read_named_space
-from medsearch.spaces import Published, Space
+from medsearch.spaces import Published, Space, load_space
 
 
 def spaces(action: str, name: str | None) -> list[dict[str, Any]]:
@@ -30,7 +29,7 @@ def spaces(action: str, name: str | None) -> list[dict[str, Any]]:
 def _read(name: str) -> Space:
     tasks = read_yaml(find("spaces", name)).get("heads")
     task = next(iter(tasks)) if isinstance(tasks, dict) and tasks else "classification"
-    return read_named_space(name, task=task)
+    return load_space(name, task=task)
 
 
 def _listed(name: str) -> dict[str, Any]:

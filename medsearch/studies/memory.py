@@ -21,8 +21,7 @@ from medsearch.measurement.memory.step import StepMemory, this_device
 from medsearch.measurement.memory.workspace import Workspaces
 from medsearch.measurement.model import CostModel
 from medsearch.measurement.threads import torch_threads
-from medsearch.pipeline.setup import read_named_space
-from medsearch.spaces import Genotype, Space
+from medsearch.spaces import Genotype, Space, load_space
 from medsearch.tasks import Task, make_task, task_type
 from medsearch.train import TrainingRecipe
 from medsearch.train.step_cost import learning_memory, traced_memory
@@ -175,7 +174,7 @@ def _draw(cases: Sequence[MemoryCase], networks: int, seed: int) -> Iterator[tup
     """Networks of every case, all of a case one after the other: they share parts."""
     for i, case in enumerate(cases):
         count = networks // len(cases) + (i < networks % len(cases))
-        space, rng = read_named_space(case.space, task=case.task), random.Random(f"{seed} {case}")
+        space, rng = load_space(case.space, task=case.task), random.Random(f"{seed} {case}")
         predictor = _Predictor(case)
         for _ in range(count):
             yield predictor, space.sample(rng)

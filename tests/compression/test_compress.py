@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from medsearch.backbones import Interface, Network, build
-from medsearch.compression import CompressionConfig, compress
+from medsearch.compression.compress import compress
+from medsearch.compression.config import CompressionConfig
 from medsearch.compression.score import score
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.data import Dataset, Split

@@ -174,7 +174,7 @@ class StepMemory:
         self._traced: dict[tuple[_Place, Order | None], _TracedPart] = {}
 
     def chain(self, genotype: Genotype | NetworkPlan, *, batch: int, precision: str) -> Chain:
-        """The network of ``genotype`` as a chain of parts; see :func:`~medsearch.measurement.memory.peak.training_peak`."""
+        """The network of ``genotype`` as a chain of parts, for :func:`~medsearch.measurement.memory.peak.find_peak`."""
         planned = plan(genotype, self.interface) if isinstance(genotype, Genotype) else genotype
         parts, reads = self._walk(planned, precision)
         return Chain(

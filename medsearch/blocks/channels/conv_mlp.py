@@ -8,8 +8,6 @@ leading LayerNorm.  Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
@@ -18,7 +16,6 @@ from medsearch.blocks.channels.mlp import inputs_read
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, odd_kernel, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @CHANNELS.add("conv_mlp")
@@ -81,13 +78,3 @@ class ConvMlp(nn.Module):
         made = ("expand", *(() if self.norm_first else ("norm",)), "filter")
         made += ("filter_norm",) if self.filter_normed else ()
         return {"hidden": Group(tuple(map(Axis, made)), Axis("project.weight", 1))} if self.dense else {}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(size) * (self.hidden * (self.reads[0] + self.window) + self.dim * self.reads[1])
-
-    def weights(self) -> int:
-        norm_and_biases = 3 * self.dim + 2 * self.hidden if self.norm_first else self.dim + 2 * self.hidden
-        return self.macs((1,)) + norm_and_biases + 2 * self.hidden * self.filter_normed
-
-    def reach(self) -> Reach:
-        return Reach(self.filter.kernel_size[0] // 2)

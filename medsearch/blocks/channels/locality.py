@@ -9,8 +9,6 @@ Shapes: B batch, C channels, S spatial axes, N positions.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -77,16 +75,6 @@ class LocalityMlp(nn.Module):
         """The hidden channels with their filters and gates."""
         made = tuple(map(Axis, ("expand", "expand_norm", "filter", "filter_norm", "excite")))
         return {"hidden": Group((*made, Axis("squeeze.weight", 1)), Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return (2 * self.dim + self.window) * self.hidden * prod(size) + 2 * self.hidden * self.units
-
-    def weights(self) -> int:
-        gate = 2 * self.hidden * self.units + self.units + self.hidden
-        return (2 * self.dim + self.window) * self.hidden + gate + 4 * (self.dim + self.hidden)
-
-    def reach(self) -> None:
-        return None
 
     def _gate(self, hidden_BCS: Tensor) -> Tensor:
         """(B, hidden, 1, ...): the mean in at least single precision, through the small perceptron."""

@@ -8,8 +8,6 @@ channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
@@ -17,7 +15,6 @@ from medsearch.blocks.block_linear import COLUMNS, layer_pair
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @CHANNELS.add("mlp")
@@ -71,16 +68,6 @@ class Mlp(nn.Module):
         """The hidden channels, which no other layer sees; none where pruned in blocks."""
         made = (Axis("expand"),) if self.norm_first else (Axis("expand"), Axis("norm"))
         return {"hidden": Group(made, Axis("project.weight", 1))} if self.dense else {}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(size) * (self.hidden * self.reads[0] + self.dim * self.reads[1])
-
-    def weights(self) -> int:
-        norm_and_biases = 3 * self.dim + self.hidden if self.norm_first else self.dim + 2 * self.hidden
-        return self.macs((1,)) + norm_and_biases
-
-    def reach(self) -> Reach:
-        return Reach(0)
 
 
 def inputs_read(width: int, row_block: int | None, keep: float) -> int:

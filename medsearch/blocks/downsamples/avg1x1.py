@@ -7,8 +7,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,9 +45,3 @@ class MeanDown(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return (self.in_dim + 2) * self.dim

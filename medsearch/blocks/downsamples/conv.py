@@ -7,8 +7,6 @@ differs: ``conv2s2`` zero-pads odd sizes instead of dropping the last row.  Shap
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
@@ -57,12 +55,6 @@ class OverlapDown(nn.Module):
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.stride)
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * 3 ** len(size) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return (3 ** len(self.stride) * self.in_dim + self.bias + 2 * self.normed) * self.dim
-
 
 @DOWNSAMPLES.add("conv2s2")
 class PatchDown(nn.Module):
@@ -97,9 +89,3 @@ class PatchDown(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * prod(self.window) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return (prod(self.window) * self.in_dim + 1) * self.dim + 2 * self.normed

@@ -57,18 +57,6 @@ class KeepAndFuse(nn.Module):
         tokens = prod(size)
         return (min(tokens, self._kept(tokens) + 1), *[1] * (self.dims - 1))
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        tokens, kept = prod(size), self._kept(prod(size))
-        weighed = self.in_dim * (2 * tokens - kept) if kept < tokens else 0
-        return weighed + (0 if self.in_dim == self.dim else prod(self.scale(size)) * self.in_dim * self.dim)
-
-    def weights(self) -> int:
-        return 0 if self.in_dim == self.dim else (self.in_dim + 1) * self.dim
-
-    def mirrored(self, axis: int) -> None:
-        """What goes on stays in order, which a mirror reverses."""
-        return None
-
     def _kept(self, tokens: int) -> int:
         return ceil(self.keep * tokens - 1e-9)
 

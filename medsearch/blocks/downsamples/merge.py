@@ -45,18 +45,3 @@ class PatchMerging(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * self.merged * self.dim
-
-    def weights(self) -> int:
-        return self.merged * (self.dim + 2)
-
-    def mirrored(self, axis: int) -> dict[str, Tensor]:
-        """What belongs to the neighbours of a window, in the opposite order along ``axis``."""
-        first = -len(self.window) - 1
-        tensors = {"norm.weight": self.norm.weight, "norm.bias": self.norm.bias, "reduce.weight": self.reduce.weight}
-        return {
-            name: tensor.unflatten(-1, (*self.window, -1)).flip(first + axis).flatten(first)
-            for name, tensor in tensors.items()
-        }

@@ -10,8 +10,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
@@ -53,16 +51,6 @@ class AllMLPHead(nn.Module):
         for level in range(1, len(features)):
             x_BCS = x_BCS + resize(self._fused(level, features[level]), x_BCS.shape[2:])
         return resize(self.predict(self.act(self.norm(x_BCS))), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        total = prod(sizes[0]) * self.dim * self.outputs
-        for width, size in zip(self.widths, sizes[:-1], strict=True):
-            total += prod(size) * (width + self.dim) * self.dim
-        return total
-
-    def weights(self) -> int:
-        levels = sum((width + 1 + self.dim + 2 * self.normed) * self.dim for width in self.widths)
-        return levels + 2 * self.dim + (self.dim + 1) * self.outputs
 
     def _fused(self, level: int, x_BCS: Tensor) -> Tensor:
         """This level's term of the fusing map."""

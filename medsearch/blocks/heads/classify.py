@@ -45,9 +45,3 @@ class ClassifyHead(nn.Module):
             x_BNC = self.norm(x_BNC)
         x_BC = x_BNC.mean(1)
         return self.linear(self.norm(x_BC) if self.placed == "pooled" else x_BC)
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        return self.width * self.outputs
-
-    def weights(self) -> int:
-        return (0 if self.placed == "none" else 2 * self.width) + (self.width + 1) * self.outputs

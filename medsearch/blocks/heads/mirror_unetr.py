@@ -10,13 +10,12 @@ Shapes: B batch, C channels, S spatial axes.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import Up, macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import Up, resize
 from medsearch.blocks.nd import BATCH_NORM, CONV
 
 
@@ -35,14 +34,6 @@ class ResidualConvs(nn.Module):
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         return self.act(self.body(x_BCS) + self.skip(x_BCS))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        skip = self.dim if self.dim != self.out else 0
-        return prod(size) * (self.taps * (self.dim + self.out) + skip) * self.out
-
-    def weights(self) -> int:
-        skip = self.dim + 3 if self.dim != self.out else 0
-        return (self.taps * (self.dim + self.out) + 6 + skip) * self.out
 
 
 @HEADS.add("mirror_unetr")
@@ -76,11 +67,3 @@ class MirrorUNETRHead(nn.Module):
             skip_BCS = self.skips[level](features[level])
             x_BCS = self.joins[level](torch.cat([self.ups[level](x_BCS, skip_BCS.shape[2:]), skip_BCS], dim=1))
         return resize(self.predict(x_BCS), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        *levels, _ = sizes
-        total = macs_of(self.skips, levels) + macs_of(self.ups, levels[1:]) + macs_of(self.joins, levels[:-1])
-        return total + prod(levels[0]) * self.taps * self.width * self.outputs
-
-    def weights(self) -> int:
-        return weights_of(self.skips, self.ups, self.joins) + (self.taps * self.width + 1) * self.outputs

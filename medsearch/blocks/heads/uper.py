@@ -10,13 +10,11 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import conv_norm_relu, macs_of, resize
+from medsearch.blocks.heads.steps import conv_norm_relu, resize
 from medsearch.blocks.knobs import one_of, whole_number
 from medsearch.blocks.nd import CONV
 
@@ -49,10 +47,6 @@ class Pool(nn.Module):
         conv, norm, act = self.step
         y_BCS = conv(pooled(x_BCS, self.grid))
         return resize(act(norm(resize(y_BCS, size) if self.grid == 1 else y_BCS)), size)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        axes = sum(self.grid ** (axis + 1) * prod(size[axis:]) for axis in range(len(size)))
-        return self.dim * (axes + self.grid ** len(size) * self.out)
 
 
 @HEADS.add("uper")
@@ -97,19 +91,3 @@ class UPerHead(nn.Module):
             found.append(resize(self.refines[level](x_BCS), size))
         x_BCS = self.fuse(torch.cat(found[::-1], dim=1))
         return resize(self.predict(x_BCS), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        *levels, _ = sizes
-        dim, last = self.dim, levels[-1]
-        total = prod(last) * self.taps * (self.widths[-1] + len(_GRIDS) * dim) * dim
-        total += macs_of(self.pools, [last] * len(_GRIDS))
-        for width, size in zip(self.widths[:-1], levels[:-1], strict=True):
-            total += prod(size) * (width + self.taps * dim) * dim
-        return total + prod(levels[0]) * (self.taps * len(levels) * dim + self.outputs) * dim
-
-    def weights(self) -> int:
-        dim, last, levels = self.dim, self.widths[-1], len(self.widths)
-        context = len(_GRIDS) * last + self.taps * (last + len(_GRIDS) * dim)
-        pyramid = sum(self.widths[:-1]) + self.taps * dim * (2 * levels - 1)
-        convs = len(_GRIDS) + 2 * levels
-        return (context + pyramid + convs * self.rest) * dim + (dim + 1) * self.outputs

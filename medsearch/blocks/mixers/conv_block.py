@@ -8,7 +8,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, odd_kernels
 from medsearch.blocks.nd import BATCH_NORM, CONV
-from medsearch.blocks.reach import Reach
 
 
 class InstanceNorm(nn.Module):
@@ -84,15 +82,3 @@ class ConvBlock(nn.Module):
     def groups(self) -> dict[str, Group]:
         """The channels between the two convolutions."""
         return {"hidden": Group((Axis("expand"), Axis("expand_norm")), Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return 2 * prod(size) * prod(self.kernel) * self.dim * self.hidden
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return 2 * (prod(self.kernel) * self.dim * self.hidden + self.hidden + self.dim)
-
-    def reach(self) -> Reach | None:
-        """Half a window for each of the two convolutions; instance norms see the whole map."""
-        return None if self.spreads else Reach(2 * max(edge // 2 for edge in self.kernel))

@@ -75,18 +75,6 @@ class ConvStem(nn.Module):
             size = shrunk(size, step)
         return size
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        total = 0
-        for source, target, step in zip(self.widths, self.widths[1:], self.steps, strict=False):
-            size = shrunk(size, step)
-            total += math.prod(size) * 3 ** len(size) * source * target
-        return total
-
-    def weights(self) -> int:
-        window, targets = 3 ** len(self.steps[0]), self.widths[1:]
-        filters = sum(window * source * target for source, target in zip(self.widths, targets, strict=False))
-        return filters + (self.bias + 2 * self.normed) * sum(targets) + 2 * targets[-1] * self.normed_last
-
 
 def _halvings(stride: int | str, dims: int) -> list[int]:
     """How often every axis is halved."""

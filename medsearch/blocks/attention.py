@@ -98,7 +98,7 @@ class Projections(nn.Module):
         local: int = 0,
     ) -> None:
         super().__init__()
-        self.dim, self.dims, self.shape = dim, dims, shape
+        self.dim, self.shape = dim, shape
         self.norm = nn.LayerNorm(dim)
         self.q = nn.Linear(dim, shape.heads * shape.qk_dim, yes_or_no(part, "bias", bias))
         self.k = nn.Linear(dim, shape.heads * shape.qk_dim, bias)

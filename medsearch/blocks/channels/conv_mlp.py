@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
 from medsearch.blocks.block_linear import layer_pair
-from medsearch.blocks.channels.mlp import inputs_read
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, odd_kernel, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, to_first, to_last
@@ -52,7 +51,6 @@ class ConvMlp(nn.Module):
         hidden = hidden_width("conv_mlp", dim, ratio, hidden)
         odd_kernel("conv_mlp", kernel)
         one_of("conv_mlp", "norm", norm, ("layer", "batch", "both"))
-        self.dim, self.hidden, self.window = dim, hidden, kernel**dims
         self.act = nn.GELU()
         self.norm_first, self.filter_normed, self.dense = norm != "batch", norm != "layer", row_block is None
         self.filter = CONV[dims](hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=self.norm_first)
@@ -60,7 +58,6 @@ class ConvMlp(nn.Module):
         self.filter_norm: nn.Module = BATCH_NORM[dims](hidden) if self.filter_normed else nn.Identity()
         conv = None if self.norm_first else CONV[dims]
         self.expand, self.project = layer_pair("conv_mlp", dim, hidden, conv=conv, row_block=row_block, keep=keep)
-        self.reads = inputs_read(dim, row_block, keep), inputs_read(hidden, row_block, keep)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         if not self.norm_first:

@@ -38,7 +38,6 @@ class DualBranchMlp(nn.Module):
         super().__init__()
         odd_kernel("dbffn", kernel)
         self.layer_norm = one_of("dbffn", "norm", norm, ("layer", "batch")) == "layer"
-        self.dim, self.kernel, self.windows = dim, kernel, _NEAR**dims + kernel**dims
         conv, batch_norm = CONV[dims], BATCH_NORM[dims]
         self.norm = nn.Sequential(map_norm("layer" if self.layer_norm else "none", dim, dims), batch_norm(dim))
         self.expand = conv(dim, 2 * dim, 1, bias=False)

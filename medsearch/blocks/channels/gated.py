@@ -49,7 +49,6 @@ class GatedMlp(nn.Module):
         hidden = hidden_width("gated", dim, ratio, hidden)
         self.act = one_of("gated", "act", act, tuple(_ACTS))
         self.norm_first = one_of("gated", "norm", norm, ("layer", "batch")) == "layer"
-        self.dim, self.hidden = dim, hidden
         self.norm: nn.Module = nn.LayerNorm(dim) if self.norm_first else BATCH_NORM[dims](2 * hidden)
         self.expand: nn.Module
         self.project: nn.Module

@@ -52,7 +52,6 @@ class KanMlp(nn.Module):
         hidden = hidden_width("kan", dim, ratio, hidden)
         whole_number("kan", "bumps", bumps, least=2)
         self.batch_norm = one_of("kan", "norm", norm, ("layer", "batch")) == "batch"
-        self.dim, self.hidden, self.bumps = dim, hidden, bumps
         self.norm = map_norm("batch" if self.batch_norm else "none", dim, dims)
         self.expand, self.project = _KanLayer(dim, hidden, bumps), _KanLayer(hidden, dim, bumps)
 

@@ -55,7 +55,6 @@ class LocalityMlp(nn.Module):
         whole_number("locality", "squeeze", squeeze)
         one_of("locality", "norm", norm, ("layer", "batch"))
         self.shortcut = yes_or_no("locality", "shortcut", shortcut)
-        self.dim, self.hidden, self.units, self.window = dim, hidden, squeeze, kernel**dims
         conv, batch_norm = CONV[dims], BATCH_NORM[dims]
         self.norm = map_norm(norm, dim, dims)
         self.expand, self.expand_norm = conv(dim, hidden, 1, bias=False), batch_norm(hidden)

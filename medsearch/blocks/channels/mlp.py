@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.block_linear import COLUMNS, layer_pair
+from medsearch.blocks.block_linear import layer_pair
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last
@@ -47,14 +47,13 @@ class Mlp(nn.Module):
         super().__init__()
         hidden = hidden_width("mlp", dim, ratio, hidden)
         one_of("mlp", "norm", norm, ("layer", "batch", "batch_first"))
-        self.dim, self.hidden, self.kind = dim, hidden, norm
+        self.kind = norm
         self.act = nn.GELU()
         self.norm_first, self.dense = norm != "batch", row_block is None
         normed = hidden if norm == "batch" else dim
         self.norm: nn.Module = nn.LayerNorm(dim) if norm == "layer" else BATCH_NORM[dims](normed)
         conv = None if self.norm_first else CONV[dims]
         self.expand, self.project = layer_pair("mlp", dim, hidden, conv=conv, row_block=row_block, keep=keep)
-        self.reads = inputs_read(dim, row_block, keep), inputs_read(hidden, row_block, keep)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         if not self.norm_first:
@@ -68,8 +67,3 @@ class Mlp(nn.Module):
         """The hidden channels, which no other layer sees; none where pruned in blocks."""
         made = (Axis("expand"),) if self.norm_first else (Axis("expand"), Axis("norm"))
         return {"hidden": Group(made, Axis("project.weight", 1))} if self.dense else {}
-
-
-def inputs_read(width: int, row_block: int | None, keep: float) -> int:
-    """How many of ``width`` inputs each output of a layer reads: all where it is dense, else whole blocks of them."""
-    return width if row_block is None else COLUMNS * max(1, round(keep * width / COLUMNS))

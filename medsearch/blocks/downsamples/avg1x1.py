@@ -34,7 +34,6 @@ class MeanDown(nn.Module):
     def __init__(self, in_dim: int, dim: int, *, dims: int, stride: int | str = 2) -> None:
         super().__init__()
         self.window = per_axis("avg1x1", "stride", stride, dims)
-        self.in_dim, self.dim = in_dim, dim
         self.reduce = CONV[dims](in_dim, dim, 1, bias=False)
         self.norm = BATCH_NORM[dims](dim)
 

@@ -43,7 +43,7 @@ class KeepAndFuse(nn.Module):
         super().__init__()
         if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
             raise ValueError(f"keep_and_fuse: keep must be a share above 0 and at most 1, got {keep!r}; try 0.7")
-        self.in_dim, self.dim, self.dims, self.keep = in_dim, dim, dims, keep
+        self.in_dim, self.dims, self.keep = in_dim, dims, keep
         self.project = nn.Identity() if in_dim == dim else nn.Linear(in_dim, dim)
 
     def forward(self, x_BCS: Tensor) -> Tensor:

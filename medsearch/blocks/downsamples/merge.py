@@ -33,7 +33,7 @@ class PatchMerging(nn.Module):
     def __init__(self, in_dim: int, dim: int, *, dims: int, stride: int | str = 2) -> None:
         super().__init__()
         self.window = per_axis("merge", "stride", stride, dims)
-        self.merged, self.dim = prod(self.window) * in_dim, dim
+        self.merged = prod(self.window) * in_dim
         self.norm = nn.LayerNorm(self.merged)
         self.reduce = nn.Linear(self.merged, dim, bias=False)
 

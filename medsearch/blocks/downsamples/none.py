@@ -26,7 +26,6 @@ class SameSize(nn.Module):
 
     def __init__(self, in_dim: int, dim: int, *, dims: int) -> None:
         super().__init__()
-        self.in_dim, self.dim = in_dim, dim
         self.project = nn.Identity() if in_dim == dim else CONV[dims](in_dim, dim, 1)
 
     def forward(self, x_BCS: Tensor) -> Tensor:

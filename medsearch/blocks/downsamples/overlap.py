@@ -32,7 +32,6 @@ class OverlapEmbedding(nn.Module):
         super().__init__()
         self.stride = per_axis("overlap", "stride", stride, dims)
         self.window = covering_kernel("overlap", per_axis("overlap", "kernel", kernel, dims), self.stride, kernel)
-        self.in_dim, self.dim = in_dim, dim
         self.reduce = overlap_conv(in_dim, dim, self.window, self.stride)
         self.norm = MapNorm(dim)
 

@@ -28,7 +28,6 @@ class Gate(nn.Module):
         super().__init__()
         conv, pad = CONV[dims], odd_kernel(part, kernel) // 2
         hidden = max(1, dim // whole_number(part, "rate", rate))
-        self.dim, self.hidden, self.taps = dim, hidden, kernel**dims
         self.channel = nn.Sequential(conv(dim, hidden, 1), nn.ReLU(), conv(hidden, dim, 1))
         self.spatial = nn.Sequential(
             conv(dim, hidden, kernel, padding=pad),
@@ -64,7 +63,6 @@ class AddGateHead(nn.Module):
         super().__init__()
         whole_number(self.NAME, "rate", rate)
         odd_kernel(self.NAME, kernel)
-        self.widths, self.outputs = tuple(widths), outputs
         pairs = list(pairwise(widths))
         self.reduces = nn.ModuleList(CONV[dims](coarse, fine, 1) for fine, coarse in pairs)
         self.norms = nn.ModuleList(BATCH_NORM[dims](fine) for fine, _ in pairs)

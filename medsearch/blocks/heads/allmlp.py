@@ -38,7 +38,6 @@ class AllMLPHead(nn.Module):
         super().__init__()
         whole_number("allmlp", "dim", dim)
         normed = one_of("allmlp", "norm", norm, ("layer", "none")) == "layer"
-        self.widths, self.dim, self.outputs, self.normed = tuple(widths), dim, outputs, normed
         self.linears = nn.ModuleList(nn.Linear(width, dim) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) if normed else nn.Identity() for _ in widths)
         self.fuses = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in widths)

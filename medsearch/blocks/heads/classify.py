@@ -32,7 +32,6 @@ class ClassifyHead(nn.Module):
     def __init__(self, widths: tuple[int, ...], *, dims: int, outputs: int, norm: str = "pooled") -> None:
         super().__init__()
         self.placed = one_of("classify", "norm", norm, ("pooled", "tokens", "batch", "none"))
-        self.width, self.outputs = widths[-1], outputs
         self.norm: nn.Module = nn.LayerNorm(widths[-1])
         if norm in ("batch", "none"):
             self.norm = BATCH_NORM[dims](widths[-1]) if norm == "batch" else nn.Identity()

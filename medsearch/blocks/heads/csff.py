@@ -29,7 +29,6 @@ class Fusion(nn.Module):
         super().__init__()
         both = 2 * dim
         hidden = max(1, both // rate)
-        self.dim, self.hidden, self.window, self.taps = dim, hidden, kernel**dims, 3**dims
         self.channel = nn.Sequential(nn.Linear(both, hidden), nn.ReLU(), nn.Linear(hidden, both), nn.Sigmoid())
         self.spatial = CONV[dims](2, 1, kernel, padding=kernel // 2)
         self.mix = Separable(both, dims=dims, out=dim)
@@ -73,7 +72,6 @@ class CSFFHead(nn.Module):
         super().__init__()
         whole_number("csff", "rate", rate)
         odd_kernel("csff", kernel)
-        self.width, self.outputs = widths[0], outputs
         self.ups = nn.ModuleList(Up("csff", coarse, fine, dims=dims, up=up) for fine, coarse in pairwise(widths))
         self.fusions = nn.ModuleList(Fusion(fine, dims=dims, rate=rate, kernel=kernel) for fine in widths[:-1])
         self.predict = CONV[dims](widths[0], outputs, 1)

@@ -30,7 +30,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, inner: int, heads: int) -> None:
         super().__init__()
-        self.dim, self.inner, self.heads = dim, inner, heads
+        self.heads = heads
         self.q, self.k, self.v = (nn.Linear(dim, inner) for _ in range(3))
         self.out = nn.Linear(inner, dim)
 
@@ -45,7 +45,7 @@ class TwoWayBlock(nn.Module):
 
     def __init__(self, dim: int, *, heads: int, first: bool) -> None:
         super().__init__()
-        self.dim, self.first = dim, first
+        self.first = first
         self.own = Attention(dim, dim, heads)
         self.look = Attention(dim, dim // 2, heads)
         self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
@@ -105,7 +105,6 @@ class MaskTokenHead(nn.Module):
         whole_number("mask_token", "depth", depth)
         whole_number("mask_token", "heads", heads)
         self.registers = whole_number("mask_token", "registers", registers, least=0)
-        self.width, self.dim, self.outputs, self.taps = widths[-1], dim, outputs, 3**dims
         step = lcm(8, 2 * heads)
         if dim % step:
             nearest = max(1, round(dim / step)) * step

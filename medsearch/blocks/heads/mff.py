@@ -32,7 +32,6 @@ class ResidualConv(nn.Module):
 
     def __init__(self, dim: int, out: int, *, dims: int) -> None:
         super().__init__()
-        self.dim, self.out, self.taps = dim, out, 3**dims
         self.conv = CONV[dims](dim, out, 3, padding=1, bias=False)
         self.norm = BATCH_NORM[dims](out)
         self.mix = CONV[dims](out, out, 1, bias=False)
@@ -70,7 +69,6 @@ class Branches(nn.Module):
     def __init__(self, dim: int, *, dims: int, experts: int) -> None:
         super().__init__()
         hidden, branches = max(4, dim // 8), len(_DILATIONS)
-        self.dim, self.hidden, self.experts, self.taps = dim, hidden, experts, 3**dims
         self.branch = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, branches), nn.Softmax(1))
         self.expert = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, experts), nn.Softmax(1))
         self.mixtures = nn.ModuleList(Mixture(dim, dims=dims, dilation=d, experts=experts) for d in _DILATIONS)
@@ -111,7 +109,6 @@ class MFFHead(nn.Module):
     ) -> None:
         super().__init__()
         whole_number("mff", "experts", experts)
-        self.widths, self.outputs = tuple(widths), outputs
         self.ups = nn.ModuleList(Up("mff", coarse, fine, dims=dims, up=up) for fine, coarse in pairwise(widths))
         self.joins = nn.ModuleList(ResidualConv(2 * fine, fine, dims=dims) for fine in widths[:-1])
         self.branches = nn.ModuleList(Branches(fine, dims=dims, experts=experts) for fine in widths[:-1])

@@ -24,7 +24,6 @@ class ResidualConvs(nn.Module):
 
     def __init__(self, dim: int, out: int, *, dims: int) -> None:
         super().__init__()
-        self.dim, self.out, self.taps = dim, out, 3**dims
         conv, norm = CONV[dims], BATCH_NORM[dims]
         self.body = nn.Sequential(
             conv(dim, out, 3, padding=1), norm(out), nn.ReLU(), conv(out, out, 3, padding=1), norm(out)
@@ -54,7 +53,6 @@ class MirrorUNETRHead(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], *, dims: int, outputs: int, up: str = "transpose") -> None:
         super().__init__()
-        self.width, self.outputs, self.taps = widths[0], outputs, 3**dims
         pairs = list(pairwise(widths))
         self.skips = nn.ModuleList(ResidualConvs(width, width, dims=dims) for width in widths)
         self.ups = nn.ModuleList(Up("mirror_unetr", coarse, fine, dims=dims, up=up) for fine, coarse in pairs)

@@ -28,7 +28,6 @@ class Climb(nn.Module):
 
     def __init__(self, path: tuple[int, ...], *, dims: int) -> None:
         super().__init__()
-        self.path = path
         self.convs = nn.ModuleList(CONV[dims](a, b, 1, bias=False) for a, b in pairwise(path))
         self.norms = nn.ModuleList(BATCH_NORM[dims](width) for width in path[1:])
         self.act = nn.ReLU()
@@ -59,7 +58,6 @@ class MLAHead(nn.Module):
     def __init__(self, widths: tuple[int, ...], *, dims: int, outputs: int, dim: int = 64) -> None:
         super().__init__()
         whole_number("mla", "dim", dim)
-        self.levels, self.dim, self.outputs, self.taps = len(widths), dim, outputs, 3**dims
         self.lateral = Climb((widths[0],) if widths[0] == dim else (widths[0], dim), dims=dims)
         self.climbs = nn.ModuleList(Climb((*widths[level:0:-1], dim), dims=dims) for level in range(1, len(widths)))
         self.refines = nn.ModuleList(

@@ -40,8 +40,6 @@ class PyramidHead(nn.Module):
         super().__init__()
         whole_number("pyramid", "dim", dim)
         whole_number("pyramid", "detail", detail)
-        self.widths, self.dim, self.detail, self.taps = tuple(widths), dim, detail, 3**dims
-        self.channels, self.outputs = channels, outputs
         self.laterals = nn.ModuleList(CONV[dims](width, dim, 1) for width in widths)
         self.refines = nn.ModuleList(Separable(dim, dims=dims) for _ in widths)
         self.image = CONV[dims](channels, detail, 3, padding=1)

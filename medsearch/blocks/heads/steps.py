@@ -53,7 +53,6 @@ class Up(nn.Module):
     def __init__(self, part: str, dim: int, out: int, *, dims: int, up: str) -> None:
         super().__init__()
         plain = one_of(part, "up", up, ("resize", "transpose")) == "resize"
-        self.dim, self.out, self.taps = dim, out, 1 if plain else 2**dims
         self.conv = CONV[dims](dim, out, 1) if plain else _TRANSPOSED[dims](dim, out, 2, stride=2)
 
     def forward(self, x_BCS: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -77,7 +77,6 @@ class UNetHead(nn.Module):
         one_of("unet", "norm", norm, ("batch", "instance"))
         dim_of = [max(1, round(ratio * width)) for width in widths[:-1]] + [widths[-1]]
         levels = range(len(widths) - 1)
-        self.widths, self.dims_of, self.taps, self.outputs = tuple(widths), dim_of, 3**dims, outputs
         self.ups = nn.ModuleList(Up("unet", dim_of[i + 1], dim_of[i], dims=dims, up=up) for i in levels)
         self.blocks = nn.ModuleList(
             nn.Sequential(

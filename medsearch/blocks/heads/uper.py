@@ -39,7 +39,7 @@ class Pool(nn.Module):
 
     def __init__(self, dim: int, out: int, grid: int, *, dims: int, norm: str) -> None:
         super().__init__()
-        self.dim, self.out, self.grid = dim, out, grid
+        self.grid = grid
         self.step = conv_norm_relu(dim, out, 1, dims=dims, norm=norm)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
@@ -71,8 +71,6 @@ class UPerHead(nn.Module):
         whole_number("uper", "dim", dim)
         one_of("uper", "norm", norm, ("batch", "none"))
         *finer, last = widths
-        self.widths, self.dim, self.outputs, self.taps = tuple(widths), dim, outputs, 3**dims
-        self.rest = 1 if norm == "none" else 2  # what a convolution has per output besides its kernel
         self.pools = nn.ModuleList(Pool(last, dim, grid, dims=dims, norm=norm) for grid in _GRIDS)
         self.bottleneck = conv_norm_relu(last + len(_GRIDS) * dim, dim, 3, dims=dims, norm=norm)
         self.laterals = nn.ModuleList(conv_norm_relu(width, dim, 1, dims=dims, norm=norm) for width in finer)

@@ -68,7 +68,7 @@ class ConvBlock(nn.Module):
         if after not in ("none", "leaky_relu"):
             raise ValueError(f"{part}: after must be 'none' or 'leaky_relu', got {after!r}; try 'none'")
         self.dim, self.hidden = dim, hidden_width(part, dim, 1.0, hidden)
-        self.acts_after, self.spreads = after == "leaky_relu", norm == "instance"
+        self.acts_after = after == "leaky_relu"
         window: dict[str, Any] = {"kernel_size": self.kernel, "padding": tuple(edge // 2 for edge in self.kernel)}
         normed = BATCH_NORM[dims] if norm == "batch" else InstanceNorm
         self.act = nn.LeakyReLU()

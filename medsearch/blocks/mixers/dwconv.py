@@ -42,7 +42,7 @@ class DepthwiseConv(nn.Module):
         step = per_axis("dwconv", "dilation", dilation, dims)
         if norm not in ("batch", "none"):
             raise ValueError(f"dwconv: norm must be 'batch' or 'none', got {norm!r}; try 'batch'")
-        self.dim, self.normed = dim, norm == "batch"
+        self.dim = dim
         self.margin = tuple(gap * (edge // 2) for gap, edge in zip(step, self.kernel, strict=True))
         window: dict[str, Any] = {"kernel_size": self.kernel, "padding": self.margin, "dilation": step}
         self.filter = CONV[dims](dim, dim, **window, groups=dim, bias=norm == "none")

@@ -76,7 +76,7 @@ class Hyena(nn.Module):
         super().__init__()
         for knob, value in (("order", order), ("width", width), ("bands", bands)):
             whole_number("hyena", knob, value)
-        self.dim, self.order, self.width, self.bands = dim, order, width, bands
+        self.dim, self.order, self.bands = dim, order, bands
         streams = (order + 1) * dim
         self.norm = nn.LayerNorm(dim)
         self.streams = nn.Linear(dim, streams)

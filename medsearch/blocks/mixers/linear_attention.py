@@ -79,7 +79,7 @@ class LinearAttention(nn.Module):
         ratio = whole_number(part, "value_bottleneck", value_bottleneck, least=0)
         if ratio > dim:
             raise ValueError(f"{part}: value_bottleneck must be at most {dim}, got {ratio}; try {dim}")
-        self.narrow, self.bias = dim // ratio if ratio else 0, bias
+        self.narrow = dim // ratio if ratio else 0
         self.project = Projections(part, dim, shape, dims=dims, bias=bias, gate=gate, local=local)
         if ratio:
             squeeze, expand = nn.Linear(dim, self.narrow, bias), nn.Linear(self.narrow, shape.inner, bias)

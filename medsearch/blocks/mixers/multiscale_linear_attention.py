@@ -50,7 +50,7 @@ class MultiscaleLinearAttention(nn.Module):
         if dim % len(edges):
             nearest = -(-dim // len(edges)) * len(edges)
             raise ValueError(f"{part}: dim must be a multiple of its {len(edges)} kernels, got {dim}; try {nearest}")
-        self.dim, self.dims, width = dim, dims, dim // len(edges)
+        width = dim // len(edges)
         self.heads, self.head_dim = head_shape(part, width, heads, head_dim)
         inner = self.heads * self.head_dim
         self.norm = nn.LayerNorm(dim)

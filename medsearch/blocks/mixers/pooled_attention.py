@@ -122,9 +122,9 @@ class PooledAttention(nn.Module):
 class _Pool(nn.Module):
     """A map of normed channels to what queries, keys and, where they differ from keys, values are made from."""
 
-    def __init__(self, dim: int, window: tuple[int, ...]) -> None:
+    def __init__(self, window: tuple[int, ...]) -> None:
         super().__init__()
-        self.dim, self.window = dim, window
+        self.window = window
 
     def reduced(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Windows per axis of a map of ``size``."""
@@ -135,7 +135,7 @@ class _Mean(_Pool):
     """The mean of every window over the positions it has, normed."""
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x_BSC: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,7 +151,7 @@ class _Conv(_Pool):
     """A convolution as wide as its stride, normed."""
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         conv: Callable[..., nn.Conv2d | nn.Conv3d] = CONV[len(window)]
         self.filter = conv(dim, dim, window, stride=window)
         self.norm = nn.LayerNorm(dim)
@@ -167,7 +167,7 @@ class _DepthwiseConv(_Pool):
     """
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         dims = len(window)
         self.kernel = tuple(max(3, edge + 1 - edge % 2) for edge in window)
         self.q = _Filter(dim, (3,) * dims, (1,) * dims)
@@ -197,7 +197,7 @@ class _Dct(_Pool):
     """The lowest frequencies of every axis on the grid that just holds them, normed."""
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x_BSC: Tensor) -> tuple[Tensor, Tensor]:

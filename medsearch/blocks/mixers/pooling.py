@@ -33,7 +33,7 @@ class Pooling(nn.Module):
     def __init__(self, dim: int, *, dims: int, kernel: int | str = 3) -> None:
         super().__init__()
         self.kernel = odd_kernels("pooling", kernel, dims)
-        self.dim, self.norm = dim, nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         x_BSC = self.norm(to_last(x_BCS))

@@ -57,8 +57,8 @@ class ConvStem(nn.Module):
         self.widths = [in_channels, *(max(1, dim // 2**left) for left in range(count - 1, -1, -1))]
         self.normed = one_of("conv stem", "norm", norm, ("batch", "none")) == "batch"
         self.normed_last = one_of("conv stem", "last", last, ("none", "layer")) == "layer"
-        self.bias = yes_or_no("conv stem", "bias", bias)
         one_of("conv stem", "act", act, tuple(_ACTS))
+        yes_or_no("conv stem", "bias", bias)
         layers: list[nn.Module] = []
         for source, target, step in zip(self.widths, self.widths[1:], self.steps, strict=False):
             layers += [_ACTS[act]()] if layers else []

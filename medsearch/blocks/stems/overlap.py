@@ -34,7 +34,6 @@ class OverlapStem(nn.Module):
         self.stride = per_axis("overlap stem", "stride", stride, dims)
         edges = per_axis("overlap stem", "kernel", kernel, dims)
         self.window = covering_kernel("overlap stem", edges, self.stride, kernel)
-        self.in_channels, self.dim = in_channels, dim
         self.embed = overlap_conv(in_channels, dim, self.window, self.stride)
         self.norm = MapNorm(dim)
 

@@ -51,7 +51,6 @@ class PatchStem(nn.Module):
         self.window = per_axis("patch stem", "patch", patch, dims)
         self.normed = one_of("patch stem", "norm", norm, ("layer", "none")) == "layer"
         self.grid = () if position is None else per_axis("patch stem", "position", position, dims)
-        self.in_channels, self.dim = in_channels, dim
         self.embed = patch_conv(in_channels, dim, self.window)
         self.norm = nn.LayerNorm(dim) if self.normed else nn.Identity()
         self.position = nn.Parameter(torch.empty(1, dim, *self.grid)) if self.grid else None

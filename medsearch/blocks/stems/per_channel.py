@@ -44,7 +44,7 @@ class PerChannelStem(nn.Module):
         super().__init__()
         self.window = per_axis("per_channel stem", "patch", patch, dims)
         self.sample = yes_or_no("per_channel stem", "sample", sample)
-        self.in_channels, self.dim = in_channels, dim
+        self.dim = dim
         self.embed = patch_conv(1, dim, self.window)
         self.channel_KC = nn.Parameter(torch.empty(in_channels, dim))
         self.query_C = nn.Parameter(torch.zeros(dim))

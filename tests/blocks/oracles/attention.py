@@ -38,7 +38,7 @@ def _(part: Projections, positions: int, *, queries: int | None = None, keys: in
     keys = positions if keys is None else keys
     heads, width, narrow = part.shape
     made = part.dim * heads * (queries * narrow + keys * (narrow + width))
-    local = 0 if part.local is None else part.local.kernel_size[0] ** part.dims
+    local = 0 if part.local is None else prod(part.local.kernel_size)
     return made + positions * part.shape.inner * (local + part.dim * (1 + (part.gate is not None)))
 
 
@@ -51,7 +51,7 @@ def _(part: Projections) -> int:
     if part.gate is not None:
         count += (part.dim + 1) * inner
     if part.local is not None:
-        count += (part.local.kernel_size[0] ** part.dims + 1) * inner
+        count += (prod(part.local.kernel_size) + 1) * inner
     return count
 
 
@@ -123,7 +123,7 @@ def _(part: LinearAttention, size: Size) -> int:
 @parameter_count.register
 def _(part: LinearAttention) -> int:
     factors = part.project.shape.heads if part.kernel == "relu" else 0
-    return parameter_count(part.project) + factors + _more_per_value(part, int(part.bias))
+    return parameter_count(part.project) + factors + _more_per_value(part, int(part.project.q.bias is not None))
 
 
 @mirror_image.register
@@ -135,18 +135,18 @@ def _(part: LinearAttention, axis: int) -> dict[str, Tensor] | None:
 @macs.register
 def _(part: MultiscaleLinearAttention, size: Size) -> int:
     positions, count, inner = prod(size), len(part.edges), part.heads * part.head_dim
-    width = part.dim // count
-    filters = width * sum(k**part.dims for k in part.edges)
+    width = part.join.in_features // count
+    filters = width * sum(k ** len(size) for k in part.edges)
     shared = count * _linear_macs("swapped", positions, part.heads, part.head_dim)
-    return positions * (filters + count * 4 * width * inner + part.dim**2) + shared
+    return positions * (filters + count * 4 * width * inner + part.join.in_features**2) + shared
 
 
 @parameter_count.register
 def _(part: MultiscaleLinearAttention) -> int:
-    count, inner = len(part.edges), part.heads * part.head_dim
-    width = part.dim // count
-    filters = width * sum(k**part.dims + 1 for k in part.edges)
-    return 2 * part.dim + filters + (4 * inner + 1) * width + count + (part.dim + 1) * part.dim
+    dim, count, inner = part.join.in_features, len(part.edges), part.heads * part.head_dim
+    width = dim // count
+    filters = width * sum(prod(scale.filter.kernel_size) + 1 for scale in part.scales)
+    return 2 * dim + filters + (4 * inner + 1) * width + count + (dim + 1) * dim
 
 
 @macs.register
@@ -193,41 +193,43 @@ def _(part: _Mean, size: Size) -> int:
 
 @parameter_count.register
 def _(part: _Mean) -> int:
-    return 2 * part.dim
+    return 2 * part.norm.normalized_shape[0]
 
 
 @macs.register
 def _(part: _Conv, size: Size) -> int:
-    return prod(part.reduced(size)) * prod(part.window) * part.dim**2
+    return prod(part.reduced(size)) * prod(part.window) * part.filter.in_channels**2
 
 
 @parameter_count.register
 def _(part: _Conv) -> int:
-    return prod(part.window) * part.dim**2 + 3 * part.dim
+    dim = part.filter.in_channels
+    return prod(part.window) * dim**2 + 3 * dim
 
 
 @macs.register
 def _(part: _DepthwiseConv, size: Size) -> int:
-    return part.dim * (prod(size) * 3 ** len(size) + 2 * prod(part.reduced(size)) * prod(part.kernel))
+    taps = prod(size) * 3 ** len(size) + 2 * prod(part.reduced(size)) * prod(part.kernel)
+    return part.q.conv.in_channels * taps
 
 
 @parameter_count.register
 def _(part: _DepthwiseConv) -> int:
-    return part.dim * (3 ** len(part.window) + 2 * prod(part.kernel) + 3 * 2)
+    return part.q.conv.in_channels * (3 ** len(part.window) + 2 * prod(part.kernel) + 3 * 2)
 
 
 @macs.register
 def _(part: _Dct, size: Size) -> int:
-    done, total = list(size), 0
+    dim, done, total = part.norm.normalized_shape[0], list(size), 0
     for axis, (length, kept) in enumerate(zip(size, part.reduced(size), strict=True)):
         done[axis] = kept
-        total += (prod(done) * part.dim + kept**2) * length if kept < length else 0
+        total += (prod(done) * dim + kept**2) * length if kept < length else 0
     return total
 
 
 @parameter_count.register
 def _(part: _Dct) -> int:
-    return 2 * part.dim
+    return 2 * part.norm.normalized_shape[0]
 
 
 @macs.register

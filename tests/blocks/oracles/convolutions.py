@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from math import prod
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from medsearch.blocks.mixers.conv_block import ConvBlock
 from medsearch.blocks.mixers.dwconv import DepthwiseConv
@@ -32,7 +32,9 @@ def _(part: ConvBlock) -> int:
 @receptive_field.register
 def _(part: ConvBlock) -> ReceptiveField | None:
     """Half a window for each of the two convolutions; instance norms see the whole map."""
-    return None if part.spreads else ReceptiveField(2 * max(edge // 2 for edge in part.kernel))
+    if not isinstance(part.expand_norm, nn.BatchNorm2d | nn.BatchNorm3d):
+        return None
+    return ReceptiveField(2 * max(edge // 2 for edge in part.kernel))
 
 
 @macs.register
@@ -42,7 +44,7 @@ def _(part: DepthwiseConv, size: Size) -> int:
 
 @parameter_count.register
 def _(part: DepthwiseConv) -> int:
-    return (prod(part.kernel) + (2 if part.normed else 1)) * part.dim
+    return (prod(part.kernel) + (2 if part.filter.bias is None else 1)) * part.dim
 
 
 @receptive_field.register
@@ -76,7 +78,8 @@ def _(part: GatedRecursiveConv) -> ReceptiveField:
 
 def _filter_macs(part: Hyena, length: int) -> int:
     """Multiply-adds of the network that makes the filters along one axis."""
-    return 2 * length * part.width * (1 + 2 * part.bands + part.width + part.order * part.dim)
+    width = part.filters[0].first.out_features
+    return 2 * length * width * (1 + 2 * part.bands + width + part.order * part.dim)
 
 
 @macs.register
@@ -90,7 +93,8 @@ def _(part: Hyena, size: Size) -> int:
 def _(part: Hyena) -> int:
     streams = (part.dim + 1 + 3 ** len(part.filters) + 1) * (part.order + 1) * part.dim
     others = (2 + part.order + part.dim + 1) * part.dim
-    filters = part.width * (1 + 2 * part.bands + part.width + 2 + part.order * part.dim)
+    width = part.filters[0].first.out_features
+    filters = width * (1 + 2 * part.bands + width + 2 + part.order * part.dim)
     return streams + others + filters * len(part.filters)
 
 
@@ -159,7 +163,7 @@ def _(part: Pooling, size: Size) -> int:
 
 @parameter_count.register
 def _(part: Pooling) -> int:
-    return 2 * part.dim
+    return 2 * part.norm.normalized_shape[0]
 
 
 @receptive_field.register

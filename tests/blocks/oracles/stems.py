@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from medsearch.blocks.downsamples.avg1x1 import MeanDown
 from medsearch.blocks.downsamples.conv import OverlapDown, PatchDown
@@ -23,44 +23,55 @@ from oracles.questions import Size, macs, mirror_image, parameter_count
 
 @macs.register
 def _(part: MeanDown, size: Size) -> int:
-    return prod(part.scale(size)) * part.in_dim * part.dim
+    dim, in_dim = part.reduce.out_channels, part.reduce.in_channels
+    return prod(part.scale(size)) * in_dim * dim
 
 
 @parameter_count.register
 def _(part: MeanDown) -> int:
-    return (part.in_dim + 2) * part.dim
+    dim, in_dim = part.reduce.out_channels, part.reduce.in_channels
+    return (in_dim + 2) * dim
 
 
 @macs.register
 def _(part: OverlapDown, size: Size) -> int:
-    return prod(part.scale(size)) * 3 ** len(size) * part.in_dim * part.dim
+    dim, in_dim = part.reduce.out_channels, part.reduce.in_channels
+    return prod(part.scale(size)) * 3 ** len(size) * in_dim * dim
 
 
 @parameter_count.register
 def _(part: OverlapDown) -> int:
-    return (3 ** len(part.stride) * part.in_dim + part.bias + 2 * part.normed) * part.dim
+    dim, in_dim, bias = part.reduce.out_channels, part.reduce.in_channels, part.reduce.bias is not None
+    return (3 ** len(part.stride) * in_dim + bias + 2 * part.normed) * dim
 
 
 @macs.register
 def _(part: PatchDown, size: Size) -> int:
-    return prod(part.scale(size)) * prod(part.window) * part.in_dim * part.dim
+    dim, in_dim = part.reduce.out_channels, part.reduce.in_channels
+    return prod(part.scale(size)) * prod(part.window) * in_dim * dim
 
 
 @parameter_count.register
 def _(part: PatchDown) -> int:
-    return (prod(part.window) * part.in_dim + 1) * part.dim + 2 * part.normed
+    dim, in_dim = part.reduce.out_channels, part.reduce.in_channels
+    return (prod(part.window) * in_dim + 1) * dim + 2 * part.normed
+
+
+def _projected(part: KeepAndFuse) -> int:
+    """Channels that a layer makes; none where as many come in as go out."""
+    return 0 if isinstance(part.project, nn.Identity) else part.project.out_features
 
 
 @macs.register
 def _(part: KeepAndFuse, size: Size) -> int:
     tokens, kept = prod(size), part._kept(prod(size))
     weighed = part.in_dim * (2 * tokens - kept) if kept < tokens else 0
-    return weighed + (0 if part.in_dim == part.dim else prod(part.scale(size)) * part.in_dim * part.dim)
+    return weighed + prod(part.scale(size)) * part.in_dim * _projected(part)
 
 
 @parameter_count.register
 def _(part: KeepAndFuse) -> int:
-    return 0 if part.in_dim == part.dim else (part.in_dim + 1) * part.dim
+    return (part.in_dim + 1) * _projected(part)
 
 
 @mirror_image.register
@@ -71,12 +82,12 @@ def _(part: KeepAndFuse, axis: int) -> None:
 
 @macs.register
 def _(part: PatchMerging, size: Size) -> int:
-    return prod(part.scale(size)) * part.merged * part.dim
+    return prod(part.scale(size)) * part.merged * part.reduce.out_features
 
 
 @parameter_count.register
 def _(part: PatchMerging) -> int:
-    return part.merged * (part.dim + 2)
+    return part.merged * (part.reduce.out_features + 2)
 
 
 @mirror_image.register
@@ -92,22 +103,26 @@ def _(part: PatchMerging, axis: int) -> dict[str, Tensor]:
 
 @macs.register
 def _(part: SameSize, size: Size) -> int:
-    return 0 if part.in_dim == part.dim else prod(size) * part.in_dim * part.dim
+    conv = part.project
+    return 0 if isinstance(conv, nn.Identity) else prod(size) * conv.in_channels * conv.out_channels
 
 
 @parameter_count.register
 def _(part: SameSize) -> int:
-    return 0 if part.in_dim == part.dim else (part.in_dim + 1) * part.dim
+    conv = part.project
+    return 0 if isinstance(conv, nn.Identity) else (conv.in_channels + 1) * conv.out_channels
 
 
 @macs.register
 def _(part: OverlapEmbedding, size: Size) -> int:
-    return prod(part.scale(size)) * prod(part.window) * part.in_dim * part.dim
+    dim, in_dim = part.reduce.out_channels, part.reduce.in_channels
+    return prod(part.scale(size)) * prod(part.window) * in_dim * dim
 
 
 @parameter_count.register
 def _(part: OverlapEmbedding) -> int:
-    return (prod(part.window) * part.in_dim + 3) * part.dim
+    dim, in_dim = part.reduce.out_channels, part.reduce.in_channels
+    return (prod(part.window) * in_dim + 3) * dim
 
 
 @macs.register
@@ -121,9 +136,9 @@ def _(part: ConvStem, size: Size) -> int:
 
 @parameter_count.register
 def _(part: ConvStem) -> int:
-    window, targets = 3 ** len(part.steps[0]), part.widths[1:]
+    window, targets, bias = 3 ** len(part.steps[0]), part.widths[1:], part.layers[0].bias is not None
     filters = sum(window * source * target for source, target in zip(part.widths, targets, strict=False))
-    return filters + (part.bias + 2 * part.normed) * sum(targets) + 2 * targets[-1] * part.normed_last
+    return filters + (bias + 2 * part.normed) * sum(targets) + 2 * targets[-1] * part.normed_last
 
 
 @macs.register
@@ -143,23 +158,27 @@ def _(part: FourConvStem) -> int:
 
 @macs.register
 def _(part: OverlapStem, size: Size) -> int:
-    return prod(part.scale(size)) * prod(part.window) * part.in_channels * part.dim
+    dim, in_channels = part.embed.out_channels, part.embed.in_channels
+    return prod(part.scale(size)) * prod(part.window) * in_channels * dim
 
 
 @parameter_count.register
 def _(part: OverlapStem) -> int:
-    return (prod(part.window) * part.in_channels + 3) * part.dim
+    dim, in_channels = part.embed.out_channels, part.embed.in_channels
+    return (prod(part.window) * in_channels + 3) * dim
 
 
 @macs.register
 def _(part: PatchStem, size: Size) -> int:
-    return prod(part.scale(size)) * prod(part.window) * part.in_channels * part.dim
+    dim, in_channels = part.embed.out_channels, part.embed.in_channels
+    return prod(part.scale(size)) * prod(part.window) * in_channels * dim
 
 
 @parameter_count.register
 def _(part: PatchStem) -> int:
-    table = prod(part.grid) * part.dim if part.grid else 0
-    return (prod(part.window) * part.in_channels + 1 + 2 * part.normed) * part.dim + table
+    dim, in_channels = part.embed.out_channels, part.embed.in_channels
+    table = prod(part.grid) * dim if part.grid else 0
+    return (prod(part.window) * in_channels + 1 + 2 * part.normed) * dim + table
 
 
 @mirror_image.register
@@ -170,9 +189,9 @@ def _(part: PatchStem, axis: int) -> dict[str, Tensor]:
 
 @macs.register
 def _(part: PerChannelStem, size: Size) -> int:
-    return prod(part.scale(size)) * part.in_channels * part.dim * (prod(part.window) + 2)
+    return prod(part.scale(size)) * len(part.channel_KC) * part.dim * (prod(part.window) + 2)
 
 
 @parameter_count.register
 def _(part: PerChannelStem) -> int:
-    return (prod(part.window) + 1 + part.in_channels + 1 + 2) * part.dim
+    return (prod(part.window) + 1 + len(part.channel_KC) + 1 + 2) * part.dim

@@ -13,8 +13,8 @@ from medsearch.core.errors import UsageError
 from medsearch.core.library import find
 from medsearch.core.options import Option, option, options_of
 from medsearch.core.units import parse_seconds
-from medsearch.measure.budget import Budget, read_budget
-from medsearch.measure.latency.runtime import DEFAULT
+from medsearch.measurement.budget import Budget, read_budget
+from medsearch.measurement.latency.runtime import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)

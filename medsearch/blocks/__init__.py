@@ -17,7 +17,7 @@ What a part says about itself, each held to its word by a test, and left out of 
 * ``FAMILY`` and ``NORM`` on mixers; ``TASKS`` on heads; ``ADDS_NOTHING`` on a part whose branch is left out;
   ``LEAVES_A_SET`` on a downsampling after which there are no neighbours, ``ON_SETS`` on the mixers that may follow it.
 
-Costs are not among these: multiply-adds are counted (``medsearch.measure.macs.count``) and parameters are torch's own.
+Costs are not among these: multiply-adds are counted (``medsearch.measurement.macs.count``), parameters are torch's own.
 The closed forms that the counts are tested against, receptive fields and mirror images are in ``tests/blocks/oracles``.
 """
 

@@ -22,7 +22,7 @@ from medsearch.blocks.mixers.grid_gmlp import GridGmlp
 from medsearch.blocks.mixers.multi_axis_gmlp import MultiAxisGmlp
 from medsearch.blocks.mixers.multi_window_gmlp import MultiWindowGmlp
 from medsearch.blocks.positions_mlp import PositionGmlp
-from medsearch.measure.memory.trace import footprint
+from medsearch.measurement.memory.trace import footprint
 from oracles import ReceptiveField, mirror_image, parameter_count, receptive_field
 
 Position = tuple[int, ...]

@@ -1,6 +1,6 @@
 """What parts cost, how far they look and what a mirror makes of them, in closed form and worked out apart from them.
 
-The package counts multiply-adds one way, ``medsearch.measure.macs.count``, and parameters as torch has them; these
+The package counts multiply-adds one way, ``medsearch.measurement.macs.count``, and parameters as torch has them; these
 formulas, from papers or by hand, are what the counts, receptive fields and symmetries are tested against.
 """
 

@@ -100,10 +100,6 @@ class Part:
         width = {"stem": CHANNELS_IN, "downsample": self.widths[1]}.get(self.kind, self.dim)
         return (torch.randn(batch, width, *size),)
 
-    def macs(self, module: Any, size: tuple[int, ...]) -> int:
-        """What the part says of itself."""
-        return module.macs(self.sizes(size) if self.kind == "head" else size)
-
     def config(self, dims: int) -> tuple[Part, ...]:
         """The part as it is, and with one knob at a time at another legal value: found by asking, not listed."""
         return (self, *_settings(self, dims))

@@ -79,9 +79,9 @@ def in_children() -> None:
     train = Training.__call__
     train = deadly("trial", train, lambda *_, keep_model=True: not keep_model)
     Training.__call__ = deadly("finalist", train, lambda *_, keep_model=True: keep_model)  # type: ignore[method-assign]
-    PartBenchmark.onnx = deadly("export", PartBenchmark.onnx)  # type: ignore[method-assign]
+    PartBenchmark.artifact = deadly("export", PartBenchmark.artifact)  # type: ignore[method-assign]
     timer.steady = deadly("timing", timer.steady)
-    deliver.check_onnx = deadly("delivery", deliver.check_onnx)
+    deliver.checked_artifact = deadly("delivery", deliver.checked_artifact)
     workspace.run_operator = deadly("probe", workspace.run_operator)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medsearch.data import Split
-from medsearch.measure.latency.timing import session
+from medsearch.targets.onnx_runtime import session
 from medsearch.train.loop import as_target
 from medsearch.train.task import Task
 

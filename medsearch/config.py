@@ -13,7 +13,7 @@ from medsearch.core.errors import UsageError
 from medsearch.core.library import find
 from medsearch.core.options import Option, option, options_of
 from medsearch.core.units import parse_seconds
-from medsearch.measure.budget import Budget, read_budget
+from medsearch.measurement.budget import Budget, read_budget
 from medsearch.targets import DEFAULT
 
 

@@ -70,9 +70,9 @@ def deadly(place: str, function: Callable[..., Any], when: Callable[..., bool] =
 
 def in_children() -> None:
     """Make the functions deadly that a search calls in its children."""
-    from medsearch.measure.latency import timer
-    from medsearch.measure.latency.parts import PartBenchmark
-    from medsearch.measure.memory import workspace
+    from medsearch.measurement.latency import timer
+    from medsearch.measurement.latency.parts import PartBenchmark
+    from medsearch.measurement.memory import workspace
     from medsearch.pipeline import deliver
     from medsearch.train.evaluator import Training
 

@@ -12,8 +12,8 @@ import torch
 
 from medsearch.core.errors import UsageError
 from medsearch.core.units import format_bytes
-from medsearch.export.checkpoint import load_model
-from medsearch.measure.latency.timing import paired, timed
+from medsearch.exporters.checkpoint import load_model
+from medsearch.measurement.latency.timing import paired, timed
 from medsearch.targets import DEFAULT
 from medsearch.targets.target import Shape, Target, make_target, named_by_suffix
 

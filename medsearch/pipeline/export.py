@@ -8,24 +8,23 @@ import numpy as np
 
 from medsearch.core.errors import UsageError
 from medsearch.core.files import write_bytes
-from medsearch.export.checkpoint import load_model
-from medsearch.export.module import write_module
+from medsearch.exporters.checkpoint import Checkpoint
+from medsearch.exporters.module import write_module
 from medsearch.pipeline.artifact import checked_artifact
 from medsearch.targets.target import make_target, named_by_suffix
 
 
-def export_file(model: Path, out: Path, *, target: str | None = None) -> str:
+def export_checkpoint(checkpoint: Checkpoint, out: Path, *, target: str | None = None) -> str:
     """Write ``out``, check it against the model, and say how it went.
 
     Args:
-        model: a model.pt.
+        checkpoint: of the model.
         out: ``backbone.py``, which gets its weights beside it, or the file of a target, such as ``model.onnx``.
         target: its name; None finds one by the ending of ``out``.
 
     Raises:
         MedsearchError: for a name that nothing writes, and for a file that would differ from the model.
     """
-    checkpoint = load_model(model)
     network = checkpoint.build()
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (2, checkpoint.interface.channels, *checkpoint.size)).astype(np.float32)

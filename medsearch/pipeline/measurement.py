@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from medsearch.data import Dataset
-from medsearch.measure.budget import Costs
-from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency.timing import Latency
-from medsearch.measure.macs import count
-from medsearch.measure.memory.peak import measured_peak
-from medsearch.measure.memory.workspace import allocated_peak
+from medsearch.measurement.budget import Costs
+from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.latency.timing import Latency
+from medsearch.measurement.macs import count
+from medsearch.measurement.memory.peak import measured_peak
+from medsearch.measurement.memory.workspace import allocated_peak
 from medsearch.train import Task, TrainingRecipe
 from medsearch.train.loop import as_target
 from medsearch.train.step_cost import step_memory

@@ -13,9 +13,9 @@ import torch
 from medsearch import __version__
 from medsearch.blocks import MIXERS
 from medsearch.core.deaths import Death
+from medsearch.nas import Trial, front
 from medsearch.pipeline.deliver import Delivered, artifact_name
 from medsearch.pipeline.job import Job
-from medsearch.search import Trial, front
 
 MOST_DEATHS = 6
 """Deaths that are told one by one."""

@@ -14,17 +14,15 @@ import torch
 from medsearch.backbones import Interface, Network, check
 from medsearch.config import SearchConfig
 from medsearch.core.children import HERE, Helper
-from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError, WriteError
-from medsearch.core.library import find
 from medsearch.data import Dataset, load
-from medsearch.measure.calibration import Measured
-from medsearch.measure.device import Profile
-from medsearch.measure.estimate import Estimate
+from medsearch.measurement.calibration import Measured
+from medsearch.measurement.device import Profile
+from medsearch.measurement.estimate import Estimate
+from medsearch.nas import read_strategy
+from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
-from medsearch.search import read_strategy
-from medsearch.search.initial_designs import middle
-from medsearch.spaces import Genotype, Space, read_space
+from medsearch.spaces import Genotype, Space, load_space
 from medsearch.targets import DEFAULT
 from medsearch.targets.target import make_target
 from medsearch.train import Task, TrainingRecipe, fresh, make_task
@@ -121,12 +119,6 @@ def space_name(config: SearchConfig, data: Dataset) -> str:
     return config.space or DEFAULT_SPACE[data.dims]
 
 
-def read_named_space(name: str, *, task: str) -> Space:
-    """The space called ``name``, or in the file ``name``, with the head of ``task``."""
-    path = find("spaces", name)
-    return read_space(read_yaml(path), str(path) if name.endswith((".yaml", ".yml")) else name, task=task)
-
-
 def interface_of(data: Dataset) -> Interface:
     """What networks for ``data`` take and give."""
     return Interface(task=data.task, channels=data.channels, outputs=len(data.classes) or data.channels)
@@ -139,7 +131,7 @@ def prepare(config: SearchConfig) -> Setup:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(config.data, task=config.task)
     interface = interface_of(data)
-    space = read_named_space(space_name(config, data), task=data.task)
+    space = load_space(space_name(config, data), task=data.task)
     if space.dims != data.dims:
         raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
     check(space, interface)

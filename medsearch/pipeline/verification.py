@@ -13,12 +13,12 @@ from medsearch.core.config import Node
 from medsearch.core.errors import RunError, UsageError
 from medsearch.core.files import read_json
 from medsearch.data import Dataset, Split
-from medsearch.export.checkpoint import Checkpoint, load_model
-from medsearch.measure.budget import show
-from medsearch.measure.device import Profile, describe
-from medsearch.measure.latency.parts import PartTimes
-from medsearch.measure.memory.processor import instructions
-from medsearch.measure.threads import torch_threads
+from medsearch.exporters.checkpoint import Checkpoint, load_model
+from medsearch.measurement.budget import show
+from medsearch.measurement.device import Profile, describe
+from medsearch.measurement.latency.parts import PartTimes
+from medsearch.measurement.memory.processor import instructions
+from medsearch.measurement.threads import torch_threads
 from medsearch.pipeline.deliver import artifact_name, training_device, versions
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.setup import save_in_cache

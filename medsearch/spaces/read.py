@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from medsearch.core.config import read_yaml
 from medsearch.core.errors import SpaceError, suggest
+from medsearch.core.library import find
 from medsearch.spaces.genotype import is_value
 from medsearch.spaces.published import read_published
 from medsearch.spaces.space import BLOCK_KEYS, NO_PART, Space
@@ -14,6 +16,16 @@ from medsearch.spaces.tree import count_of, is_open, label_of, leaves_of
 _KEYS = {"name", "about", "dims", "stem", "down", "heads", "stages", "size", "published"}
 _STAGE_KEYS = {"dim", "depth", "down", "mixers", "blocks", *BLOCK_KEYS}
 _SEARCHED = "To search, write {choice: [...]} or {range: [low, high]}."
+
+
+def load_space(name: str, *, task: str = "classification") -> Space:
+    """The shipped space called ``name``, or the one in the file ``name``, with the head that it has for ``task``.
+
+    Raises:
+        SpaceError: for a space that does not exist, or whose file says something else than a space.
+    """
+    path = find("spaces", name)
+    return read_space(read_yaml(path), str(path) if name.endswith((".yaml", ".yml")) else name, task=task)
 
 
 def read_space(data: Any, source: str, *, task: str = "classification") -> Space:

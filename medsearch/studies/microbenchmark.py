@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from medsearch.measure.latency.timing import Latency
+from medsearch.measurement.latency.timing import Latency
 from medsearch.targets.target import clock
 
 Run = Callable[[], object]

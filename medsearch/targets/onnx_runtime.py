@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from medsearch.export.onnx import to_onnx, to_onnx_fast
+from medsearch.exporters.onnx import to_onnx, to_onnx_fast
 from medsearch.targets.target import Shape, clock
 
 
@@ -53,12 +53,12 @@ class OnnxRuntime:
         return session(artifact, threads=self.threads)
 
     def export(self, network: nn.Module, image_1CS: Tensor) -> bytes:
-        """A file that takes any batch size (:func:`~medsearch.export.onnx.to_onnx`)."""
+        """A file that takes any batch size (:func:`~medsearch.exporters.onnx.to_onnx`)."""
         _, channels, *size = image_1CS.shape
         return to_onnx(network, tuple(size), channels)
 
     def export_fast(self, module: nn.Module, inputs: tuple[Any, ...]) -> bytes:
-        """A file by the tracing exporter (:func:`~medsearch.export.onnx.to_onnx_fast`), which runs equally fast."""
+        """A file by the tracing exporter (:func:`~medsearch.exporters.onnx.to_onnx_fast`), which runs equally fast."""
         return to_onnx_fast(module, inputs)
 
     def input_shapes(self, artifact: bytes) -> tuple[Shape, ...]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.core.errors import UsageError
-from medsearch.export.plain import plain_copy
+from medsearch.exporters.plain import plain_copy
 from medsearch.targets import DEFAULT, TARGETS
 
 Shape = tuple[int, ...]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from medsearch.core.errors import RefusedError
-from medsearch.export.plain import plain_copy
+from medsearch.exporters.plain import plain_copy
 from medsearch.targets import TARGETS
 from medsearch.targets.target import Shape, clock
 

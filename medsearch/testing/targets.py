@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks.nd import BATCH_NORM, CONV
-from medsearch.measure.latency.timing import timed
+from medsearch.measurement.latency.timing import timed
 from medsearch.targets.target import Target, difference, make_target
 
 TOLERANCE = 1e-3

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.data import Dataset
-from medsearch.measure.memory.peak import measured_peak, traced_peak
-from medsearch.measure.memory.trace import fake
-from medsearch.measure.memory.workspace import Workspaces
+from medsearch.measurement.memory.peak import measured_peak, traced_peak
+from medsearch.measurement.memory.trace import fake
+from medsearch.measurement.memory.workspace import Workspaces
 from medsearch.train.loop import Stepper, TrainingRecipe
 from medsearch.train.task import Task
 

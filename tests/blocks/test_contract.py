@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from medsearch.measure.macs import count
+from medsearch.measurement.macs import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

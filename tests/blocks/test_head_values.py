@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medsearch.blocks import HEADS
 from medsearch.blocks.heads.steps import Separable, fit
 from medsearch.blocks.nd import CONV
-from medsearch.measure.macs import count
+from medsearch.measurement.macs import count
 
 Array = np.ndarray
 WIDTHS, OUTPUTS, CHANNELS = (6, 8, 5), 3, 2

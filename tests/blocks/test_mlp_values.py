@@ -23,7 +23,7 @@ from medsearch.blocks.mixers.multi_axis_gmlp import MultiAxisGmlp
 from medsearch.blocks.mixers.multi_window_gmlp import MultiWindowGmlp
 from medsearch.blocks.positions_mlp import PositionGmlp
 from medsearch.blocks.reach import Reach
-from medsearch.measure.memory.trace import footprint
+from medsearch.measurement.memory.trace import footprint
 
 Position = tuple[int, ...]
 

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from medsearch.export.plain import plain_copy
+from medsearch.exporters.plain import plain_copy
 from medsearch.targets import TARGETS
 
 print("what is printed is no answer")

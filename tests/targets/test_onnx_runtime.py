@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medsearch.export.onnx import to_onnx_fast
+from medsearch.exporters.onnx import to_onnx_fast
 from medsearch.targets.onnx_runtime import feeds, session
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from medsearch.core import plugins
 from medsearch.core.errors import MedsearchError
-from medsearch.measure.latency import timer
+from medsearch.exporters.checkpoint import load_model
+from medsearch.measurement.latency import timer
 from medsearch.pipeline.bench import bench
-from medsearch.pipeline.export import export_file
+from medsearch.pipeline.export import export_checkpoint
 from medsearch.pipeline.verification import verify
 from medsearch.targets import TARGETS
 
@@ -86,10 +87,11 @@ def _works_from_python(models: Path) -> None:
     """Verified, exported by ending and by name, and timed beside ONNX Runtime."""
     found = verify(models)
     assert (found["verdict"], found["device"]["runtime"], found["remarks"]) == ("within budget", "sleeper 1.0", [])
-    assert ": for sleeper, " in export_file(models / "model.pt", Path("own.pickle"))
-    assert ": for torch-cpu, " in export_file(models / "model.pt", Path("own.pt2"), target="torch-cpu")
+    checkpoint = load_model(models / "model.pt")
+    assert ": for sleeper, " in export_checkpoint(checkpoint, Path("own.pickle"))
+    assert ": for torch-cpu, " in export_checkpoint(checkpoint, Path("own.pt2"), target="torch-cpu")
     with pytest.raises(MedsearchError, match="-o: the files of 'sleeper' end in .pickle, got 'own.onnx'"):
-        export_file(models / "model.pt", Path("own.onnx"), target="sleeper")
+        export_checkpoint(checkpoint, Path("own.onnx"), target="sleeper")
     rows = bench([models / "model.onnx", Path("own.pickle"), Path("own.pt2")], threads=1)
     assert [row["target"] for row in rows] == ["onnxruntime-cpu", "sleeper", "torch-cpu"]
     Path("own.pickle").write_text("hello")

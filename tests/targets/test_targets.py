@@ -16,10 +16,10 @@ from torch import nn
 from medsearch import testing
 from medsearch.core import plugins
 from medsearch.core.errors import MedsearchError, RefusedError, RunError, UsageError
-from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.device import Profile, describe
-from medsearch.measure.latency import timer
-from medsearch.measure.latency.parts import PartTimes, reference
+from medsearch.exporters.onnx import to_onnx_fast
+from medsearch.measurement.device import Profile, describe
+from medsearch.measurement.latency import timer
+from medsearch.measurement.latency.parts import PartTimes, reference
 from medsearch.targets import TARGETS
 from medsearch.targets.onnx_runtime import feeds, session
 from medsearch.targets.target import make_target, named_by_suffix

@@ -28,7 +28,7 @@ from medsearch.pipeline.job import Clock, Job, begin
 from medsearch.pipeline.measurement import latency_estimate
 from medsearch.pipeline.results import collect, trial_row
 from medsearch.pipeline.setup import Setup, samples
-from medsearch.pipeline.trainings import instead, step_seconds, training
+from medsearch.pipeline.trainings import evaluation, instead, step_seconds
 from medsearch.report.page import write_report
 from medsearch.run import Run
 from medsearch.spaces import Genotype
@@ -163,7 +163,7 @@ def _search(job: Job) -> list[Trial]:
             strategy=read_strategy(job.config.strategy, where="--strategy"),
             cost=job.fitting,
             budget=job.budget,
-            evaluator=lambda genotype: training(job, genotype, epochs),
+            evaluator=lambda genotype: evaluation(job, genotype, epochs),
             facts=job.fitting.facts,
             measure=lambda genotype, names: _measure_costs(job, genotype, names),
             failed=lambda genotype, problem, before: instead(job, genotype, problem, before),

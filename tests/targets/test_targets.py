@@ -65,7 +65,7 @@ def test_one_of_somebody_else_is_one_class(tmp_path: Path, plugin: Callable[[str
 
 
 def test_the_one_of_the_guide_runs(plugin: Callable[[str, str], None]) -> None:
-    plugin("plain_target", next(code for code in _examples() if "TARGETS" in code))
+    plugin("plain_target", next(code for code in _examples() if "@TARGETS" in code))
     testing.check_target("onnxruntime-plain")
     assert describe(2, "onnxruntime-plain")["runtime"].endswith("CPU, not optimised")
     mark = reference("onnxruntime-plain")
@@ -79,16 +79,16 @@ def _examples() -> list[str]:
 
 BROKEN = {
     'return {"runtime": "sleeper 1.0"}': (
-        ("return {}", "describe.. gives a dict with the name and version of the 'runtime', got {}"),
-        ('return {"runtime": b"1.0"}', "describe.. is written to JSON, so it holds texts; Object of type bytes"),
+        ("return {}", "describe.. gives a dict with the 'runtime' and its version, got {}"),
+        ('return {"runtime": b"1.0"}', "describe.. holds texts, for JSON: Object of type bytes"),
         ('return {"runtime": str(time.time())}', "describe.. is the same each time"),
     ),
     "self.export_fast(network, (image_1CS,))": (
-        ("None", "export.. gives a file as bytes, got <class 'NoneType'>"),
+        ("None", "export.. gives a file as bytes, got NoneType"),
         ("self.export_fast(network.eval(), (image_1CS,))", "export.. leaves the network in its mode"),
         (
             "self.export_fast(network, (network(torch.ones_like(image_1CS)) * 0,))",
-            "export.. leaves the weights and statistics as they are",
+            "export.. leaves the weights as they are",
         ),
         ("self.export_fast(network, ()) + bytes(time.time_ns() % 2**20)", "export.. gives files of one size"),
     ),
@@ -97,7 +97,10 @@ BROKEN = {
     ),
     "torch.from_numpy(images_NCS)).numpy()": (
         ("torch.from_numpy(images_NCS[:1])).numpy()", "outputs.. gives one output per image"),
-        ("torch.from_numpy(images_NCS[::-1].copy())).numpy()", "outputs.. are the network's .* in the order of the"),
+        (
+            "torch.from_numpy(images_NCS[::-1].copy())).numpy()",
+            "outputs.. are the network's .*; they differ by",
+        ),
     ),
     "self.clock = time.perf_counter": (("self.clock = lambda: 0.0", "clock.. says in seconds how long a run"),),
     'suffix = ".pickle"': (('suffix = "pickle"', "suffix is the ending of a file"),),
@@ -110,7 +113,7 @@ def test_one_that_breaks_the_contract_is_told_what_that_wants(
 ) -> None:
     assert right in OWN
     plugin("sleeping", OWN.replace(right, wrong))
-    with pytest.raises(AssertionError, match=f"sleeper: {message}"):
+    with pytest.raises(AssertionError, match=f"target sleeper: {message}"):
         testing.check_target("sleeper")
 
 

@@ -15,6 +15,7 @@ from medsearch.core.files import read_json
 from medsearch.data import Dataset, Split
 from medsearch.exporters.checkpoint import Checkpoint, load_model
 from medsearch.measurement.budget import show
+from medsearch.measurement.costs import COSTS
 from medsearch.measurement.device import Profile, describe
 from medsearch.measurement.latency.parts import PartTimes
 from medsearch.measurement.latency.runtime import RUNTIMES
@@ -22,8 +23,8 @@ from medsearch.measurement.latency.timing import input_shapes, session
 from medsearch.measurement.memory.processor import instructions
 from medsearch.measurement.threads import torch_threads
 from medsearch.pipeline.deliver import training_device, versions
-from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
-from medsearch.pipeline.setup import save_in_cache
+from medsearch.pipeline.measurement import measure
+from medsearch.pipeline.setup import is_timed, save_in_cache
 from medsearch.train import TrainingRecipe, make_task
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
@@ -81,9 +82,10 @@ def verify(path: Path) -> dict[str, Any]:
     with torch_threads(1):
         data = blank(checkpoint, certificate.images)
         profile = Profile(threads=certificate.threads, runtime=certificate.runtime)
-        found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=onnx)
-        found["latency"] = latency_estimate(PartTimes(profile).latency(onnx))
-    compared = _compared(certificate, {name: found[name].value for name in NAMES})
+        names = list(certificate.measured)
+        timing = PartTimes(profile).latency(onnx) if is_timed(names) else None
+        found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=onnx, timing=timing, names=names)
+    compared = _compared(certificate, {name: found[name].value if name in found else None for name in names})
     if unsaved := save_in_cache(profile):
         compared["remarks"].append(unsaved)
     return compared
@@ -129,7 +131,9 @@ def read_certificate(path: Path) -> Certificate:
     wanted = {*(f"training_{name}" for name in training), "images", "size", "inference_runtime", "inference_threads"}
     if missing := wanted - set(conditions):
         raise entries["conditions"].wrong(f"missing {', '.join(sorted(missing))}.", CHANGED)
-    costs = entries["limits"].mapping(required=NAMES)
+    costs = entries["limits"].entries()
+    for name, node in costs.items():
+        COSTS.find(name, where=node.where, error=RunError)
     keys = ("limit", "predicted", "measured", "verdict")
     fields = {name: node.mapping(required=keys) for name, node in costs.items()}
     batch = conditions["training_batch"].integer(low=1)
@@ -180,13 +184,13 @@ def _onnx(path: Path, checkpoint: Checkpoint) -> bytes:
     return model
 
 
-def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, Any]:
+def _compared(certificate: Certificate, now: Mapping[str, float | None]) -> dict[str, Any]:
     costs = {
         name: {
             "certified": certificate.measured[name],
             "now": value,
             "limit": (limit := certificate.limits[name]),
-            "verdict": "no limit" if limit is None else "kept" if value <= limit else "over",
+            "verdict": _verdict(value, limit),
         }
         for name, value in now.items()
     }
@@ -206,6 +210,12 @@ def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, A
         "remarks": remarks,
         "costs": costs,
     }
+
+
+def _verdict(value: float | None, limit: float | None) -> str:
+    if limit is None:
+        return "no limit"
+    return "kept" if value is not None and value <= limit else "over"
 
 
 def _used(instructions: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +239,7 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "cost": name,
             "certified": show(name, cost["certified"]),
-            "now": show(name, cost["now"]),
+            "now": "cannot be measured here" if cost["now"] is None else show(name, cost["now"]),
             "limit": "" if cost["limit"] is None else show(name, cost["limit"]),
             "verdict": cost["verdict"],
         }

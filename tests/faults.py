@@ -74,11 +74,10 @@ def in_children() -> None:
     from medsearch.measurement.latency.parts import PartBenchmark
     from medsearch.measurement.memory import workspace
     from medsearch.pipeline import deliver
-    from medsearch.train.evaluator import Training
+    from medsearch.train.workers import Remote
 
-    train = Training.__call__
-    train = deadly("trial", train, lambda *_, keep_model=True: not keep_model)
-    Training.__call__ = deadly("finalist", train, lambda *_, keep_model=True: keep_model)  # type: ignore[method-assign]
+    evaluate = deadly("trial", Remote.__call__, lambda remote, *_: not remote.keep_model)
+    Remote.__call__ = deadly("finalist", evaluate, lambda remote, *_: remote.keep_model)  # type: ignore[method-assign]
     PartBenchmark.onnx = deadly("export", PartBenchmark.onnx)  # type: ignore[method-assign]
     timer.steady = deadly("timing", timer.steady)
     deliver.check_onnx = deadly("delivery", deliver.check_onnx)

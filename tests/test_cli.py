@@ -195,7 +195,7 @@ def test_what_is_no_data_set_is_refused(fails: Fails, verb: str) -> None:
     write_text("mine.csv", "a,b")
     write_text("mine.npz", "not zipped")
     arguments = ("data", "check") if verb == "data" else ("search", "--data")
-    assert "neither an .npz file nor a folder" in fails(*arguments, "mine.csv")
+    assert "a folder of classes, an .npz file.  Convert it" in fails(*arguments, "mine.csv")
     assert "mine.npz: is not an npz file" in fails(*arguments, "mine.npz")
 
 

@@ -12,7 +12,7 @@ from medsearch.cli.parser import VERBS, parse
 from medsearch.cli.verbs.search import asked_for
 from medsearch.core.library import find, names
 from medsearch.core.units import parse_bytes
-from medsearch.data import embedded
+from medsearch.data.readers import embedded
 from medsearch.spaces import load_space
 
 ROOT = Path(__file__).parents[1]

@@ -16,6 +16,7 @@ from medsearch.exporters.checkpoint import Checkpoint, load_model
 from medsearch.pipeline.compress import compress_checkpoint
 from medsearch.pipeline.export import export_checkpoint
 from medsearch.spaces import Genotype, load_space
+from medsearch.tasks import head_tasks, task_type
 
 Model = str | Path | Network
 """A ``model.pt``, or a network of :func:`load` or :func:`create_model`, perhaps trained further."""
@@ -87,9 +88,9 @@ def _genotype(architecture: str | Genotype | Mapping[str, Any], task: str) -> Ge
     if isinstance(architecture, Mapping):
         return Genotype.from_data(dict(architecture))
     heads = read_yaml(find("spaces", architecture)).get("heads")
-    if isinstance(heads, dict) and task not in heads:
+    if isinstance(heads, dict) and set(head_tasks(task)).isdisjoint(heads):
         raise SpaceError(architecture, f"has no head for {task}.", f"It has some for {', '.join(heads)}.")
-    space = load_space(architecture, task=task)
+    space = load_space(architecture, task=task, like=task_type(task).HEAD_LIKE)
     if space.size() > 1:
         problem = f"leaves {len(space.genes())} choices open, so it is no single network."
         remedy = f"Take one of it: create_model(load_space('{architecture}').sample(random.Random(0)), ...)"

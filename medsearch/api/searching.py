@@ -32,6 +32,7 @@ def search(
     trials: int | None = None,
     finalists: int | None = None,
     strategy: str | None = None,
+    evaluator: str | None = None,
     epochs_search: int | None = None,
     epochs: int | None = None,
     batch: int | None = None,

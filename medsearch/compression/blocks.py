@@ -28,7 +28,7 @@ from medsearch.compression.structure import Place, paths, with_knobs
 from medsearch.exporters.onnx import to_onnx_fast
 from medsearch.measurement.latency.timing import paired_benchmark
 from medsearch.spaces import Genotype
-from medsearch.train.task import Task
+from medsearch.tasks import Task
 
 LAYERS = ("expand", "project")
 """The two layers of a part that has the knobs ``row_block`` and ``keep``."""

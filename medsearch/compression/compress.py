@@ -24,8 +24,8 @@ from medsearch.data import Dataset
 from medsearch.exporters.onnx import to_onnx
 from medsearch.measurement.latency.timing import Latency, paired_benchmark
 from medsearch.spaces import Genotype
+from medsearch.tasks import Task
 from medsearch.train.loop import TrainingRecipe, train
-from medsearch.train.task import Task
 
 LARGEST = 0.35
 """Size of the int8 file as a share of the float file, at most."""
@@ -101,7 +101,7 @@ def compress(
     fault = ""
     for keep_macs, keep_blocks in config.shares():
         smaller = work.shrink(keep_macs, keep_blocks, config.recipe)
-        fault = work.drop_above(config.max_drop, smaller.metric)
+        fault = work.drop_above(config.max_drop, smaller.metrics)
         if not fault:
             found = work.deliver(smaller, config)
             fault = work.fault(found, config.max_drop)
@@ -114,11 +114,11 @@ def compress(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Smaller:
-    """A network on its way, still in float, with its primary metric."""
+    """A network on its way, still in float, with its metrics."""
 
     model: nn.Module
     genotype: Genotype
-    metric: float
+    metrics: dict[str, float]
     steps: tuple[str, ...]
 
 
@@ -148,13 +148,12 @@ class _Work:
             genotype=self.genotype,
             interface=self.interface,
             task=self.task,
-            batches=calibration(self.data.train),
+            batches=calibration(self.data.train, self.data.target),
         )
 
     def shrink(self, keep_macs: float, keep_blocks: float, recipe: TrainingRecipe) -> _Smaller:
         """Prune, and distil if anything went."""
         model, genotype, steps = self.model, self.genotype, []
-        before = self.metrics[self.task.primary]
         if keep_macs < 1:
             pruned = self.pruner(keep_macs)
             model, genotype = pruned.model, pruned.genotype
@@ -168,12 +167,13 @@ class _Work:
             steps.append(_block_pruning(verdicts))
             self.say(steps[-1])
         if model is self.model:
-            return _Smaller(model=model, genotype=genotype, metric=before, steps=tuple(steps))
+            return _Smaller(model=model, genotype=genotype, metrics=self.metrics, steps=tuple(steps))
         trained, record = train(model, self.data, self.task, recipe, teacher=self.model, evaluate_every=recipe.epochs)
-        after = record[-1].metrics[self.task.primary]
-        steps.append(f"distilled: {recipe.epochs} epochs, {self.task.primary} {before:.4f} -> {after:.4f}")
+        metrics, primary = record[-1].metrics, self.task.primary
+        seen = f"{primary} {self.metrics[primary]:.4f} -> {metrics[primary]:.4f}"
+        steps.append(f"distilled: {recipe.epochs} epochs, {seen}")
         self.say(steps[-1])
-        return _Smaller(model=trained, genotype=genotype, metric=after, steps=tuple(steps))
+        return _Smaller(model=trained, genotype=genotype, metrics=metrics, steps=tuple(steps))
 
     def deliver(self, smaller: _Smaller, config: CompressionConfig) -> Compressed:
         """Quantize, and measure beside the given network."""
@@ -182,8 +182,8 @@ class _Work:
         quantized = quantize(
             to_onnx(smaller.model, self.data.size, self.data.channels),
             self.data.train.images[chosen],
-            lambda data: score(data, val, self.task)[primary],
-            least=self.metrics[primary] - config.max_drop * self.task.point,
+            lambda data: self.task.quality(score(data, val, self.task)),
+            least=self.task.quality(self.metrics) - config.max_drop * self.task.deciding.point,
             seconds=config.seconds,
             say=self.say,
         )
@@ -201,11 +201,12 @@ class _Work:
             kept=quantized.kept,
         )
 
-    def drop_above(self, allowed: float, metric: float) -> str:
-        """What is wrong with this value of the primary metric; nothing if it is within ``allowed`` points."""
-        before = self.metrics[self.task.primary]
-        points = (before - metric) / self.task.point
-        seen = f"{self.task.primary} falls from {before:.4f} to {metric:.4f}"
+    def drop_above(self, allowed: float, metrics: dict[str, float]) -> str:
+        """What is wrong with these values of the metrics; nothing if the primary one is within ``allowed`` points."""
+        primary, deciding = self.task.primary, self.task.deciding
+        points = (self.task.quality(self.metrics) - self.task.quality(metrics)) / deciding.point
+        way = "falls" if deciding.better == "higher" else "rises"
+        seen = f"{primary} {way} from {self.metrics[primary]:.4f} to {metrics[primary]:.4f}"
         return f"{seen}, {points:.2f} points where {allowed:g} are allowed" if points > allowed else ""
 
     def fault(self, found: Compressed, max_drop: float) -> str:
@@ -214,7 +215,7 @@ class _Work:
             return f"the int8 file has {found.size:.2f}x the size of the float file where {LARGEST}x is allowed"
         if found.ratio < 1:
             return f"the int8 file is {found.ratio:.2f}x as fast as the float file"
-        return self.drop_above(max_drop, found.after.metrics[self.task.primary])
+        return self.drop_above(max_drop, found.after.metrics)
 
 
 def _pruning(before: Pruned, after: Pruned) -> str:

@@ -23,8 +23,7 @@ from medsearch.compression.refit import Moments, moments, refit_
 from medsearch.compression.structure import Position, Units, cut, macs, macs_per_unit, positions, units, with_counts
 from medsearch.data import Split
 from medsearch.spaces import Genotype
-from medsearch.train.loop import as_target
-from medsearch.train.task import Task
+from medsearch.tasks import Target, Task
 
 Batch = tuple[Tensor, Tensor]
 
@@ -142,11 +141,13 @@ class Pruner:
         return importance(self.model, list(self._costs), self.task, self.batches)
 
 
-def calibration(split: Split, *, images: int = IMAGES, batch: int = BATCH, seed: int = 0) -> list[Batch]:
+def calibration(
+    split: Split, target: Target, *, images: int = IMAGES, batch: int = BATCH, seed: int = 0
+) -> list[Batch]:
     """Batches of randomly drawn images with their targets, without augmentation."""
     chosen = np.random.default_rng(seed).permutation(len(split.images))[:images]
     parts = [split.take(chosen[start : start + batch]) for start in range(0, len(chosen), batch)]
-    return [(torch.from_numpy(part.images).float(), as_target(part.targets, part.images)) for part in parts]
+    return [(torch.from_numpy(part.images).float(), target.tensor(part.targets)) for part in parts]
 
 
 def importance(model: Network, found: Collection[Units], task: Task, batches: Sequence[Batch]) -> dict[Units, Tensor]:

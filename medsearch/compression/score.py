@@ -8,8 +8,7 @@ from torch import Tensor
 
 from medsearch.data import Split
 from medsearch.measurement.latency.timing import session
-from medsearch.train.loop import as_target
-from medsearch.train.task import Task
+from medsearch.tasks import Task
 
 
 def outputs(data: bytes, images: np.ndarray, *, batch: int = 32) -> Tensor:
@@ -24,4 +23,4 @@ def outputs(data: bytes, images: np.ndarray, *, batch: int = 32) -> Tensor:
 
 def score(data: bytes, split: Split, task: Task) -> dict[str, float]:
     """The task's metrics over a split, computed through ONNX Runtime."""
-    return task.metrics(outputs(data, split.images), as_target(split.targets, split.images))
+    return task.metrics(outputs(data, split.images), task.TARGET.tensor(split.targets))

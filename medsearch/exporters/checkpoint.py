@@ -20,6 +20,7 @@ from medsearch.core.errors import CheckpointError, MedsearchError
 from medsearch.core.files import write_bytes
 from medsearch.exporters.plain import plain_copy
 from medsearch.spaces import Genotype
+from medsearch.tasks import TASKS, head_tasks
 
 FORMAT = 2  # of 1, the parts of a network had numbers for names
 MOST_NUMBERS = 2_000_000_000  # parameters and buffers of a network that is worth building
@@ -198,13 +199,13 @@ def _check_plain(data: Any, path: str | Path) -> None:
 
 
 def _genotype(node: Node) -> tuple[Genotype, tuple[str, ...]]:
-    """The architecture, and the tasks of its head."""
+    """The architecture, and the tasks that its head serves."""
     try:
         genotype = Genotype.from_data(node.value, node.where)
         head: Any = HEADS.find(genotype.head.name, where=f"{node.where}.head")
     except MedsearchError as problem:
         raise CheckpointError(problem.where, problem.problem, problem.remedy) from problem
-    return genotype, head.TASKS
+    return genotype, tuple(task for task in TASKS if not set(head_tasks(task)).isdisjoint(head.TASKS))
 
 
 def _score(node: Node) -> float:

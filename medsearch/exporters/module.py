@@ -19,6 +19,7 @@ from medsearch.core.files import write_bytes, write_text
 from medsearch.exporters.plain import plain_copy
 from medsearch.exporters.sources import RULE, Import, gather, import_lines
 from medsearch.spaces import Genotype
+from medsearch.tasks import task_type
 
 Fact = str | float | int
 TOLERANCE = 1e-6  # of the largest output; in float64, since in float32 other processors differ by more than that
@@ -133,7 +134,7 @@ def module_text(genotype: Genotype, interface: Interface, facts: Mapping[str, Fa
 
 def _about(genotype: Genotype, interface: Interface, facts: Mapping[str, Fact], size: tuple[int, ...]) -> str:
     axes = ", ".join("DHW"[-genotype.dims :])
-    result = f"(B, {interface.outputs})" if interface.task == "classification" else f"(B, {interface.outputs}, {axes})"
+    result = f"(B, {interface.outputs}, {axes})" if task_type(interface.task).DENSE else f"(B, {interface.outputs})"
     return _ABOUT.format(
         id=genotype.id,
         task=_plain_text(interface.task),

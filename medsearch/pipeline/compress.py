@@ -14,9 +14,10 @@ from medsearch.core.files import write_bytes, write_json, write_text
 from medsearch.data import Dataset, Split, load
 from medsearch.exporters.checkpoint import Checkpoint, load_model, save_model
 from medsearch.measurement.threads import torch_threads
+from medsearch.pipeline.results import judged
 from medsearch.pipeline.setup import interface_of
 from medsearch.report.markdown import compression_summary
-from medsearch.train import Task, make_task
+from medsearch.tasks import Task, make_task
 from medsearch.train.workers import default_workers
 
 
@@ -106,7 +107,7 @@ def _results(found: Compressed, test: Split, task: Task) -> dict[str, Any]:
     before, after = side(found.before), side(found.after)
     at_test = f"{before['test'][found.primary]:.4g} -> {after['test'][found.primary]:.4g} on test"
     return {
-        "primary": found.primary,
+        **judged(task),
         "float": before,
         "int8": after,
         "ratio": found.ratio,

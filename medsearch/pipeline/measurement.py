@@ -14,8 +14,8 @@ from medsearch.measurement.costs import COSTS, Measurement, cost_named
 from medsearch.measurement.estimate import Estimate
 from medsearch.measurement.latency.timing import Latency
 from medsearch.measurement.memory.workspace import allocated_peak
-from medsearch.train import Task, TrainingRecipe
-from medsearch.train.loop import as_target
+from medsearch.tasks import Task
+from medsearch.train import TrainingRecipe
 from medsearch.train.step_cost import step_memory
 
 DRAWS = 5
@@ -69,6 +69,6 @@ def changing_memory(data: Dataset, recipe: TrainingRecipe) -> int:
     rng = torch.Generator().manual_seed(0)
 
     def change() -> None:
-        recipe.augment(torch.from_numpy(images).float(), as_target(targets, images), rng)
+        recipe.augment(torch.from_numpy(images).float(), data.target.tensor(targets), rng)
 
     return max(allocated_peak(change, torch.device("cpu")) for _ in range(DRAWS))

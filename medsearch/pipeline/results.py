@@ -18,6 +18,7 @@ from medsearch.measurement.estimate import Estimate
 from medsearch.nas import Trial, front
 from medsearch.pipeline.deliver import Delivered
 from medsearch.pipeline.job import Job
+from medsearch.tasks import Task
 
 FORMAT = 2
 """Of ``results.json``.  1, which was not written down, had a key of its own for each of six costs."""
@@ -55,7 +56,7 @@ def collect(
             "counts": data["images"],
             "note": "; ".join(job.setup.data.notes) or None,
         },
-        "primary": job.setup.task.primary,
+        **judged(job.setup.task),
         "objectives": list(job.config.objectives),
         "space": {"name": job.setup.space.name, "architectures": job.setup.space.size()},
         "families": {name: MIXERS[name].FAMILY for name in MIXERS},  # type: ignore[attr-defined]
@@ -72,7 +73,7 @@ def collect(
         "trials": [trial_row(trial, on_front, int(state.get("epochs_search", 0))) for trial in trials],
         "proposals": {**state.get("proposals", {}), "trials_over_budget": _trials_over(job, trials)},
         "prediction": state.get("accuracy", {}),
-        "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
+        "delivered": [_network(network, job.setup.task, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
         "remarks": _remarks(state, job.deaths.of_run),
         "commands": [
@@ -84,6 +85,12 @@ def collect(
             ),
         ],
     }
+
+
+def judged(task: Task) -> dict[str, Any]:
+    """By what networks are judged, so that a report needs not know the task."""
+    metrics = {name: metric.to_data() for name, metric in task.METRICS.items()}
+    return {"primary": task.primary, "metrics": metrics, "error_label": task.error_label}
 
 
 def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
@@ -162,12 +169,13 @@ def _trials_over(job: Job, trials: Sequence[Trial]) -> int:
     return sum(any(trial.facts["costs"][name]["value"] > limit for name, limit in limits.items()) for trial in trials)
 
 
-def _network(network: Delivered, *, best: bool) -> dict[str, Any]:
+def _network(network: Delivered, task: Task, *, best: bool) -> dict[str, Any]:
     names = dict.fromkeys((*network.predicted, *network.measured))
     return {
         "id": network.genotype.id,
         "mixers": list(network.genotype.mixers),
         "costs": {name: _cost(network.predicted.get(name), network.measured.get(name)) for name in names},
+        "error": task.error(network.validation),
         "validation": network.validation,
         "test": network.test,
         "best": best,

@@ -27,7 +27,7 @@ from medsearch.pipeline.fitting import ENDLESS
 from medsearch.pipeline.job import Clock, Job, begin
 from medsearch.pipeline.results import collect, trial_row
 from medsearch.pipeline.setup import Setup, is_of_file, is_timed, samples
-from medsearch.pipeline.trainings import instead, step_seconds, training
+from medsearch.pipeline.trainings import evaluation, instead, step_seconds
 from medsearch.report.page import write_report
 from medsearch.run import Run
 from medsearch.spaces import Genotype
@@ -201,7 +201,7 @@ def _search(job: Job) -> list[Trial]:
             objectives=job.config.objectives,
             cost=job.fitting,
             budget=job.budget,
-            evaluator=lambda genotype: training(job, genotype, epochs),
+            evaluator=lambda genotype: evaluation(job, genotype, epochs),
             facts=job.fitting.facts,
             measure=lambda genotype, names: _measure_costs(job, genotype, names),
             failed=lambda genotype, problem, before: instead(job, genotype, problem, before),

@@ -27,7 +27,8 @@ from medsearch.nas import read_strategy
 from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.measurement import changing_memory, measure
 from medsearch.spaces import Genotype, Space, load_space
-from medsearch.train import Task, TrainingRecipe, fresh, make_task
+from medsearch.tasks import Task, make_task, task_type
+from medsearch.train import EVALUATORS, TrainingRecipe, fresh
 from medsearch.train.step_cost import step_seconds
 from medsearch.train.workers import held
 
@@ -154,18 +155,19 @@ def space_name(config: SearchConfig, data: Dataset) -> str:
 
 def interface_of(data: Dataset) -> Interface:
     """What networks for ``data`` take and give."""
-    return Interface(task=data.task, channels=data.channels, outputs=len(data.classes) or data.channels)
+    return Interface(task=data.task, channels=data.channels, outputs=data.outputs)
 
 
 def prepare(config: SearchConfig) -> Setup:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
     read_strategy(config.strategy, where="--strategy")
     check_objectives(config.objectives, where="--objectives")
+    EVALUATORS.find(config.evaluator, where="--evaluator")
     if config.fit_batch and "memory" not in config.budget:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(config.data, task=config.task)
     interface = interface_of(data)
-    space = load_space(space_name(config, data), task=data.task)
+    space = load_space(space_name(config, data), task=data.task, like=task_type(data.task).HEAD_LIKE)
     if space.dims != data.dims:
         raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
     check(space, interface)

@@ -25,7 +25,8 @@ from medsearch.measurement.threads import torch_threads
 from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import measure
 from medsearch.pipeline.setup import is_timed, save_in_cache
-from medsearch.train import TrainingRecipe, make_task
+from medsearch.tasks import make_task, task_type
+from medsearch.train import TrainingRecipe
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
 PARTS = ("architecture", "verdict", "device", "instructions", "versions", "conditions", "limits")
@@ -93,21 +94,19 @@ def verify(path: Path) -> dict[str, Any]:
 
 def blank(checkpoint: Checkpoint, images: str) -> Dataset:
     """A data set of empty images that the model takes: what a step needs depends on shapes and types alone."""
-    task, size, outputs = checkpoint.interface.task, checkpoint.size, checkpoint.interface.outputs
-    count = outputs if task == "classification" else 1
-    images_NCS = np.zeros((count, checkpoint.interface.channels, *size), images)
-    targets: dict[str, np.ndarray] = {
-        "classification": np.arange(count),
-        "segmentation": (np.arange(np.prod(size)) % outputs).astype(np.uint8).reshape(1, *size),
-        "denoising": images_NCS,
-    }
-    split = Split(images=images_NCS, targets=targets[task])
+    task, size = checkpoint.interface.task, checkpoint.size
+    channels, outputs = checkpoint.interface.channels, checkpoint.interface.outputs
+    images_NCS = np.zeros((outputs, channels, *size), images)
+    targets = task_type(task).TARGET.example(
+        outputs, channels=channels, size=size, outputs=outputs, images=images_NCS.dtype
+    )
+    split = Split(images=images_NCS, targets=targets)
     return Dataset(
         name="blank",
         source="blank",
         task=task,
         dims=len(size),
-        channels=checkpoint.interface.channels,
+        channels=channels,
         size=size,
         classes=checkpoint.classes,
         train=split,

@@ -96,7 +96,7 @@ def _points(results: Data, found: Sequence[Data]) -> list[_Point]:
     families = results.get("families") or {}
     points = []
     for place, network in enumerate(found, 1):
-        error = networks.error(results, network)
+        error = networks.error(network)
         known = {name: networks.best_known(network, name) for name in network.get("costs") or {}}
         cost = {name: value for name, value in known.items() if value is not None}
         kind = leading(stages_of(network), families)

@@ -22,7 +22,8 @@ from medsearch.measurement.memory.workspace import Workspaces
 from medsearch.measurement.model import CostModel
 from medsearch.measurement.threads import torch_threads
 from medsearch.spaces import Genotype, Space, load_space
-from medsearch.train import Task, TrainingRecipe, make_task
+from medsearch.tasks import Task, make_task, task_type
+from medsearch.train import TrainingRecipe
 from medsearch.train.step_cost import learning_memory, traced_memory
 
 FIELDS = (
@@ -73,16 +74,16 @@ class MemoryCase:
     @property
     def interface(self) -> Interface:
         """What networks take and give."""
-        outputs = self.channels if self.task == "denoising" else self.outputs
+        outputs = self.channels if task_type(self.task).RESTORES else self.outputs
         return Interface(task=self.task, channels=self.channels, outputs=outputs)
 
     def batch_of_zeros(self, device: str) -> tuple[Tensor, Tensor]:
         """Images and targets."""
         images = torch.zeros(self.batch, self.channels, *self.size, device=device)
-        if self.task == "denoising":
-            return images, images.clone()
-        shape = (self.batch,) if self.task == "classification" else (self.batch, *self.size)
-        return images, torch.zeros(shape, dtype=torch.int64, device=device)
+        target = task_type(self.task).TARGET
+        shape = target.shape(channels=self.channels, size=self.size, outputs=self.interface.outputs)
+        kind = torch.int64 if target.classes else torch.float32
+        return images, torch.zeros(self.batch, *shape, dtype=kind, device=device)
 
 
 CASES = tuple(

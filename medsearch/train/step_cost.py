@@ -15,8 +15,8 @@ from medsearch.data import Dataset
 from medsearch.measurement.memory.peak import measured_peak, traced_peak
 from medsearch.measurement.memory.trace import fake
 from medsearch.measurement.memory.workspace import Workspaces
+from medsearch.tasks import Task
 from medsearch.train.loop import Stepper, TrainingRecipe
-from medsearch.train.task import Task
 
 
 def _batch(data: Dataset, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:

@@ -45,17 +45,13 @@ def test_a_search_takes_what_its_configuration_has() -> None:
 
 
 def test_values_are_checked_as_on_the_command_line() -> None:
-    with pytest.raises(
-        medsearch.MedsearchError, match="search: trials: expected a whole number of at least 1"
-    ):
+    with pytest.raises(medsearch.MedsearchError, match="search: trials: expected a whole number of at least 1"):
         medsearch.search(trials=0)
     with pytest.raises(medsearch.MedsearchError, match="medsearch.search: time: expected a time, got 'soon'"):
         medsearch.search(time="soon")
     with pytest.raises(medsearch.MedsearchError, match=r"medsearch.search: budget.memry: unknown key 'memry'"):
         medsearch.search(budget={"memry": "1GB"})
-    with pytest.raises(
-        medsearch.MedsearchError, match=r"Budget\(memory=...\): expected an amount of memory"
-    ):
+    with pytest.raises(medsearch.MedsearchError, match=r"Budget\(memory=...\): expected an amount of memory"):
         medsearch.Budget(memory="much")
 
 

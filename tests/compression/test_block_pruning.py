@@ -26,7 +26,7 @@ from medsearch.compression.prune import Batch, calibration
 from medsearch.data import Split
 from medsearch.exporters.onnx import check_onnx, to_onnx
 from medsearch.spaces import Block, Genotype, Part, Stage
-from medsearch.train.task import make_task
+from medsearch.tasks import make_task
 
 INTERFACE = Interface(task="classification", channels=1, outputs=3)
 TASK = make_task("classification", outputs=3, dims=2)
@@ -41,7 +41,7 @@ def network(mixer: str = "linear_attention", **knobs: object) -> tuple[Genotype,
 def batches() -> list[Batch]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (32, 1, 16, 16), dtype=np.uint8)
-    return calibration(Split(images=images, targets=np.arange(32, dtype=np.int64) % 3), images=32, batch=8)
+    return calibration(Split(images=images, targets=np.arange(32, dtype=np.int64) % 3), TASK.TARGET, images=32, batch=8)
 
 
 def always(dense: nn.Module, form: nn.Module, shape: tuple[int, ...]) -> Gains:

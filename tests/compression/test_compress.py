@@ -17,10 +17,10 @@ from medsearch.compression.score import score
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.data import Dataset, Split
 from medsearch.spaces import Block, Genotype, Part, Stage
+from medsearch.tasks import Metric, make_task
+from medsearch.tasks.kinds.classification import Classification
 from medsearch.train.augment import Augment
 from medsearch.train.loop import TrainingRecipe, predict, train
-from medsearch.train.task import make_task
-from medsearch.train.tasks.classification import Classification
 
 INTERFACE = Interface(task="classification", channels=1, outputs=3)
 RECIPE = TrainingRecipe(epochs=2, lr=2e-3, batch=16, augment=Augment(flip=False, turn=False))
@@ -61,6 +61,8 @@ def network(dim: int, hidden: int) -> tuple[Genotype, Network]:
 
 class Closeness(Classification):
     """Judged by how close outputs are to given ones: 1 is equal, 0 is as far off as zero."""
+
+    METRICS = {"closeness": Metric(label="closeness")}
 
     def __init__(self, wanted: Tensor) -> None:
         super().__init__(outputs=3, dims=2)

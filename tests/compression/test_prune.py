@@ -15,7 +15,7 @@ from medsearch.compression.prune import Pruner, calibration, importance, least_l
 from medsearch.compression.structure import Place, Units, units
 from medsearch.data import Split
 from medsearch.spaces import Block, Genotype, Part, Stage
-from medsearch.train.task import make_task
+from medsearch.tasks import make_task
 
 INTERFACE = Interface(task="classification", channels=1, outputs=3)
 TASK = make_task("classification", outputs=3, dims=2)
@@ -42,7 +42,7 @@ def split(images: int = 24) -> Split:
 
 
 def pruner(genotype: Genotype, model: torch.nn.Module) -> Pruner:
-    batches = calibration(split(), images=24, batch=8)
+    batches = calibration(split(), TASK.TARGET, images=24, batch=8)
     return Pruner(model=model, genotype=genotype, interface=INTERFACE, task=TASK, batches=batches)
 
 
@@ -76,7 +76,7 @@ def test_a_last_head_stays() -> None:
 def test_importance_is_the_squared_slope_of_the_loss_by_finite_differences() -> None:
     genotype, model = network("window_attention")
     model.double()
-    batches = [(images.double(), targets) for images, targets in calibration(split(), images=16, batch=8)]
+    batches = [(images.double(), targets) for images, targets in calibration(split(), TASK.TARGET, images=16, batch=8)]
     found = units(model, genotype)
     scores = importance(model, found, TASK, batches)
     for unit in (found[0], found[3]):
@@ -138,7 +138,7 @@ def test_what_is_asked_for_below_the_floors_ends_at_the_floors() -> None:
 
 def test_calibration_draws_each_image_at_most_once_and_the_same_ones_again() -> None:
     data = split(20)
-    one, other = calibration(data, images=100, batch=8), calibration(data, images=100, batch=8)
+    one, other = (calibration(data, TASK.TARGET, images=100, batch=8) for _ in range(2))
     assert [len(images) for images, _ in one] == [8, 8, 4]
     assert torch.cat([images for images, _ in one]).flatten(1).unique(dim=0).shape[0] == 20
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(one, other, strict=True))

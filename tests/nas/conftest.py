@@ -14,22 +14,14 @@ from medsearch.measurement.budget import Budget, Costs
 from medsearch.measurement.estimate import Estimate
 from medsearch.nas import STRATEGIES, Search, Store, Trial
 from medsearch.spaces import Genotype, Space, read_space
+from medsearch.testing.strategies import toy_data
 
 OBJECTIVES = ("latency", "memory")
-MIXERS = {
-    "choice": [
-        {"name": "dwconv", "kernel": {"choice": [3, 5]}},
-        {"name": "linear_attention"},
-        {"name": "block_gmlp", "block": 4},
-    ]
-}
 
 
 def read(**changes: Any) -> Space:
-    """Two stages, each of three widths and three mixers, one of which has two kernels: (3 * 4)^2 = 144 networks."""
-    stage = {"dim": {"choice": [8, 16, 32]}, "mixer": MIXERS, "channel": "mlp"}
-    data = {"name": "toy", "dims": 2, "stem": "conv", "heads": {"classification": "classify"}, "stages": [stage, stage]}
-    return read_space({**data, **changes}, "toy.yaml")
+    """The toy space, with other values."""
+    return read_space({**toy_data(), **changes}, "toy.yaml")
 
 
 def cost(genotype: Genotype) -> Costs:

@@ -17,7 +17,8 @@ from medsearch.measurement.model import Conditions, CostModel
 from medsearch.pipeline.fitting import Fitting
 from medsearch.pipeline.measurement import changing_memory
 from medsearch.spaces import Genotype, read_space
-from medsearch.train import TrainingRecipe, fresh, make_task
+from medsearch.tasks import make_task
+from medsearch.train import TrainingRecipe, fresh
 from medsearch.train.step_cost import step_memory
 
 SPACE = """\

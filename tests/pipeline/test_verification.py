@@ -26,7 +26,8 @@ from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import measure
 from medsearch.pipeline.verification import blank, verify
 from medsearch.spaces import read_space
-from medsearch.train import TrainingRecipe, make_task
+from medsearch.tasks import make_task
+from medsearch.train import TrainingRecipe
 
 SPACE = """\
 name: tiny

@@ -15,6 +15,7 @@ from medsearch.measurement.memory.peak import Chain
 from medsearch.measurement.memory.trace import Footprint, Order, Scaled, scaled
 from medsearch.measurement.memory.workspace import Workspaces
 from medsearch.spaces import Genotype
+from medsearch.tasks import task_type
 
 Shape = tuple[int, ...]
 Map = tuple[Shape, torch.dtype, Order | None]
@@ -231,7 +232,7 @@ class StepMemory:
 
     def _after(self, output: Map) -> Iterator[_Place]:
         """What follows the head."""
-        if self.interface.task == "denoising":
+        if task_type(self.interface.task).RESTORES:
             call = Call(Restored, (self.interface.channels,), (("dims", len(self.size)),))
             yield (place := _Place(call=call, maps=(output,), precision="fp32"))
             output = self._part(place).output
@@ -265,12 +266,10 @@ class StepMemory:
         return self._traced[place, gradient]
 
     def _target(self) -> Map:
-        """Targets of one image, as losses take them: a label, labels of a map, or an image."""
-        if self.interface.task == "classification":
-            return ((), torch.int64, None)
-        if self.interface.task == "denoising":
-            return ((self.interface.channels, *self.size), torch.float32, None)
-        return (self.size, torch.int64, None)
+        """The target of one image, as losses take it: a label, labels of a map, numbers, or an image."""
+        interface, target = self.interface, task_type(self.interface.task).TARGET
+        shape = target.shape(channels=interface.channels, size=self.size, outputs=interface.outputs)
+        return (shape, torch.int64 if target.classes else torch.float32, None)
 
     def _batch_bytes(self, batch: int) -> int:
         """Bytes of the images and of the targets."""

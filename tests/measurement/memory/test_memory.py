@@ -25,7 +25,8 @@ from medsearch.measurement.memory.workspace import Workspaces, allocated_peak, r
 from medsearch.measurement.model import Conditions, CostModel
 from medsearch.pipeline.measurement import inference_memory
 from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
-from medsearch.train import TrainingRecipe, make_task
+from medsearch.tasks import make_task
+from medsearch.train import TrainingRecipe
 from medsearch.train.step_cost import learning_memory, step_memory, traced_memory
 
 SPACE = """\

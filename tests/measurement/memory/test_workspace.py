@@ -22,7 +22,7 @@ from medsearch.measurement.memory.step import StepMemory
 from medsearch.measurement.memory.trace import StorageWatch
 from medsearch.measurement.memory.workspace import Workspaces, allocated_peak, run_operator
 from medsearch.spaces import read_space
-from medsearch.train import make_task
+from medsearch.tasks import make_task
 
 SPACES = Path(__file__).parents[3] / "spaces"
 CONVOLUTION = torch.ops.aten.convolution.default

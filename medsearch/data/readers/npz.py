@@ -4,9 +4,9 @@ Keys, for each of ``train``, ``val`` and ``test``:
 
 * ``train_images``: (N, H, W), (N, H, W, C), (N, D, H, W) or (N, D, H, W, C).  A last axis of 4 or less is channels;
   what looks like channels first is refused, not guessed.  uint8 stays, all other numbers become float32;
-* the target, one of: ``train_labels``, (N,) or (N, 1), classes numbered from 0 without gaps; ``train_masks``, (N, *S)
-  or (N, *S, 1), the same for pixels, where masks of only 0 and 255 are read as 0 and 1; ``train_clean``, for denoising,
-  images like ``train_images`` without the noise;
+* the target, by the name that its task gives it: ``train_labels``, (N,) or (N, 1), classes numbered from 0 without
+  gaps; ``train_masks``, (N, *S) or (N, *S, 1), the same for pixels, where masks of only 0 and 255 are read as 0 and 1;
+  ``train_clean``, for denoising, images like ``train_images`` without the noise; or that of a plugin's task;
 * ``train_groups``, optional: (N,) patients, slides or the like.
 
 ``class_names`` (or ``classes``), optional: (K,) texts.  Other keys are not read, and nothing pickled ever is.  Missing
@@ -25,10 +25,25 @@ import numpy as np
 
 from medsearch.core.errors import DataError
 from medsearch.data.dataset import Dataset, Split
+from medsearch.data.readers import READERS
 from medsearch.data.splits import complete
+from medsearch.tasks import TASKS, Target, task_type
 
-_TARGETS = {"classification": "labels", "segmentation": "masks", "denoising": "clean"}
+_USUAL = "classification"
 _MOST_CHANNELS = 4
+
+
+@READERS.add("npz")
+class NpzReader:
+    """Files whose name ends in ``.npz``."""
+
+    TAKES = "an .npz file"
+
+    def claims(self, source: str) -> bool:
+        return Path(source).suffix == ".npz" and not Path(source).is_dir()
+
+    def read(self, source: str, *, task: str | None = None) -> Dataset:
+        return read(Path(source), task=task)
 
 
 def read(path: Path, *, task: str | None = None) -> Dataset:
@@ -40,11 +55,12 @@ def read(path: Path, *, task: str | None = None) -> Dataset:
     with np.load(path, allow_pickle=False) as arrays:
         file = _File(path=path, arrays=arrays)
         task = task or file.only_task()
+        target = task_type(task).TARGET
         named = [name for name in ("train", "val", "test") if name == "train" or file.has(f"{name}_images")]
-        splits = {name: _read_split(file, name, task) for name in named}
-        if task == "segmentation":
+        splits = {name: _read_split(file, name, target) for name in named}
+        if target.counted == "pixels":
             splits = _scale_masks(splits)
-        classes = () if task == "denoising" else _class_names(file, splits)
+        classes = _class_names(file, splits) if target.classes else ()
     train, val, test, notes = complete(splits, where=str(path))
     channels, *size = train.images.shape[1:]
     return Dataset(
@@ -88,21 +104,20 @@ class _File:
         return f"{self.path}: {key}"
 
     def only_task(self) -> str:
-        tasks = [task for task, kind in _TARGETS.items() if self.has(f"train_{kind}")]
+        tasks = [task for task in TASKS if self.has(f"train_{task_type(task).TARGET.key}")]
         if len(tasks) > 1:
             raise DataError(str(self.path), f"holds targets for {' and '.join(tasks)}.", "Say which task is meant.")
-        return tasks[0] if tasks else "classification"
+        return tasks[0] if tasks else _USUAL
 
 
-def _read_split(file: _File, name: str, task: str) -> Split:
+def _read_split(file: _File, name: str, target: Target) -> Split:
     images = _channels_first(_pixels(file, f"{name}_images"), where=file.where(f"{name}_images"))
-    key = f"{name}_{_TARGETS[task]}"
-    if task == "denoising":
-        targets = _channels_first(_pixels(file, key), where=file.where(key))
+    key = f"{name}_{target.key}"
+    found = _channels_first(_pixels(file, key), where=file.where(key)) if target.image else file[key]
+    targets = target.read(found, dims=images.ndim - 2, where=file.where(key))
+    if target.image:
         dtype = np.result_type(images, targets)
         images, targets = images.astype(dtype, copy=False), targets.astype(dtype, copy=False)
-    else:
-        targets = _class_numbers(file, key, axes=1 if task == "classification" else images.ndim - 1)
     groups = file[f"{name}_groups"] if file.has(f"{name}_groups") else None
     return Split(images=images, targets=targets, groups=groups)
 
@@ -129,22 +144,6 @@ def _channels_first(images: np.ndarray, *, where: str) -> np.ndarray:
         remedy = "Store numpy.moveaxis(images, 1, -1); a volume this thin needs a last axis of 1 for its channel."
         raise DataError(where, what, remedy)
     return np.ascontiguousarray(np.moveaxis(images, -1, 1)) if channels_last else images[:, None]
-
-
-def _class_numbers(file: _File, key: str, *, axes: int) -> np.ndarray:
-    """int64 labels (N,) or uint8 masks (N, *S)."""
-    numbers = file[key]
-    if numbers.ndim == axes + 1 and numbers.shape[-1] == 1:
-        numbers = numbers[..., 0]
-    if numbers.ndim != axes:
-        remedy = "One class for each image; several at once (multi-label) are not supported." if axes == 1 else ""
-        raise DataError(file.where(key), f"expected {axes} axes, or one more of length 1, got {numbers.shape}.", remedy)
-    if numbers.dtype.kind not in "buif" or not (numbers == np.floor(numbers)).all():
-        raise DataError(file.where(key), f"expected whole numbers for classes, got other {numbers.dtype} values.")
-    most = np.iinfo(np.int64 if axes == 1 else np.uint8).max
-    if numbers.size and not 0 <= numbers.min() <= numbers.max() <= most:
-        raise DataError(file.where(key), f"expected classes 0 to {most}, got {numbers.min()} to {numbers.max()}.")
-    return numbers.astype(np.int64 if axes == 1 else np.uint8)
 
 
 def _scale_masks(splits: dict[str, Split]) -> dict[str, Split]:

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medsearch.train import make_task
-from medsearch.train.tasks import TASKS
+from medsearch.tasks import TASKS, make_task
 
 # Six images: shares of three classes, and the true class.  Largest shares: 0 0 1 1 0 2, so 4 of 6 are right.
 SHARES = [(0.7, 0.2, 0.1), (0.5, 0.3, 0.2), (0.2, 0.7, 0.1), (0.3, 0.6, 0.1), (0.6, 0.1, 0.3), (0.05, 0.15, 0.8)]

@@ -18,11 +18,14 @@ import numpy as np
 
 from medsearch.core.errors import DataError
 from medsearch.data.dataset import Dataset, Split
+from medsearch.data.readers import READERS
 from medsearch.data.splits import complete
+from medsearch.tasks import ClassLabels, task_type
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _SPLITS = ("train", "val", "test")
+_USUAL = "classification"
 _DEEP_GREY = ("I", "F", "I;16", "I;16B", "I;16L")
 
 
@@ -33,12 +36,26 @@ class _Image(NamedTuple):
     pixels: np.ndarray
 
 
+@READERS.add("folder")
+class FolderReader:
+    """Folders that are there."""
+
+    TAKES = "a folder of classes"
+
+    def claims(self, source: str) -> bool:
+        return Path(source).is_dir()
+
+    def read(self, source: str, *, task: str | None = None) -> Dataset:
+        return read(Path(source), task=task)
+
+
 def read(root: Path, *, task: str | None = None) -> Dataset:
-    """The data set in this folder, for classification."""
+    """The data set in this folder, for classification or another task that asks for a class of each image."""
     if not root.is_dir():
         raise DataError(str(root), "no such folder.")
-    if task not in (None, "classification"):
-        raise DataError(str(root), f"a folder of classes is for classification, not {task}.", "Use an npz file for it.")
+    task = task or _USUAL
+    if not isinstance(task_type(task).TARGET, ClassLabels):
+        raise DataError(str(root), f"a folder of classes is for {_USUAL}, not {task}.", "Use an npz file for it.")
     named = [name for name in _SPLITS if (root / name).is_dir()]
     beside = [folder.name for folder in _folders(root) if folder.name not in _SPLITS]
     if named and ("train" not in named or beside):
@@ -53,7 +70,7 @@ def read(root: Path, *, task: str | None = None) -> Dataset:
     return Dataset(
         name=root.resolve().name,
         source=str(root),
-        task="classification",
+        task=task,
         dims=2,
         channels=train.images.shape[1],
         size=train.images.shape[2:],

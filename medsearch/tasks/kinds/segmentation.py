@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from medsearch.train.tasks import TASKS
+from medsearch.tasks import TASKS, ClassMaps, Metric, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEMPERATURE = 2.0
 
 
 @TASKS.add("segmentation")
-class Segmentation:
+class Segmentation(Task):
     """Images to masks; the mean Dice over images and foreground structures decides.
 
-    A structure that is absent from both mask and prediction of an image is left out of the mean.
-
-    Args:
-        outputs: number of classes K, background included as class 0.
-        dims: spatial axes, 2 or 3.
+    A structure that is absent from both mask and prediction of an image is left out of the mean.  The outputs are the
+    classes, background included as class 0.
     """
 
+    TARGET = ClassMaps()
+    METRICS = {"dice": Metric(label="Dice"), "iou": Metric(label="IoU")}
+    DENSE = True
+    BALANCED = "Dice per class"
+
     primary = "dice"
-    point = 0.01
 
     def __init__(self, *, outputs: int, dims: int) -> None:
         from monai.losses import DiceCELoss
 
-        self.classes, self.dims = outputs, dims
+        super().__init__(outputs=outputs, dims=dims)
         self._loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True, batch=True)
 
     def loss(self, output_BKS: Tensor, target_BS: Tensor) -> Tensor:
@@ -35,6 +38,8 @@ class Segmentation:
 
     def match(self, output_BKS: Tensor, wanted_BKS: Tensor) -> Tensor:
         """T^2 KL(softmax(wanted / T) || softmax(output / T)) with T = 2, mean over pixels (arXiv:1503.02531)."""
+        from torch.nn import functional as F
+
         log_output_BKS, log_wanted_BKS = ((logits / TEMPERATURE).log_softmax(1) for logits in (output_BKS, wanted_BKS))
         divergence_BKS = F.kl_div(log_output_BKS, log_wanted_BKS, reduction="none", log_target=True)
         return TEMPERATURE**2 * divergence_BKS.sum(1).mean()
@@ -51,7 +56,6 @@ class Segmentation:
         return {name: float(mean.nan_to_num(1.0)) for name, mean in means.items()}
 
     def _one_hot(self, labels_BS: Tensor) -> Tensor:
-        return F.one_hot(labels_BS.long(), self.classes).movedim(-1, 1)
+        from torch.nn import functional as F
 
-    def error(self, metrics: dict[str, float]) -> float:
-        return 1.0 - metrics[self.primary]
+        return F.one_hot(labels_BS.long(), self.outputs).movedim(-1, 1)

@@ -27,11 +27,13 @@ from pathlib import Path
 import numpy as np
 
 from medsearch.core.errors import DataError, suggest
-from medsearch.data.dataset import TASKS, Dataset, Split
+from medsearch.data.dataset import Dataset, Split
+from medsearch.data.readers import READERS
 
 DEFAULT = "brain2d"
 NOTES = ("one averaged brain with simulated gain and noise: a demonstration, not evidence",)
 
+_PREFIX = "embedded:"
 _SEED = 152
 _FILES = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 _BOX = (slice(0, 156), slice(25, 207), slice(10, 131))  # ZYX: the brain, up to 42 mm beyond the midline
@@ -97,7 +99,25 @@ class _Brain:
 
 def known() -> tuple[str, ...]:
     """What ``read`` knows: ``brain2d``, ``brain2d-classification``, ..., ``brain3d-denoising``."""
-    return tuple(f"brain{dims}d{task}" for dims in _PLANS for task in ("", *(f"-{task}" for task in TASKS)))
+    return tuple(f"brain{dims}d{task}" for dims in _PLANS for task in ("", *(f"-{task}" for task in _CLASSES)))
+
+
+def claims(source: str) -> bool:
+    """Whether ``source`` names an embedded sample, with or without ``embedded:`` before it."""
+    return source.startswith(_PREFIX) or source in known()
+
+
+@READERS.add("embedded")
+class EmbeddedReader:
+    """Names, not paths."""
+
+    TAKES = "the name of an embedded set"
+
+    def claims(self, source: str) -> bool:
+        return claims(source)
+
+    def read(self, source: str, *, task: str | None = None) -> Dataset:
+        return read(source.removeprefix(_PREFIX), task=task)
 
 
 def read(name: str, *, task: str | None = None) -> Dataset:
@@ -108,7 +128,9 @@ def read(name: str, *, task: str | None = None) -> Dataset:
     brain, _, own_task = name.partition("-")
     if task and own_task not in ("", task):
         raise DataError(where, f"is for {own_task}, not {task}.", f"Use {brain}-{task}.")
-    own_task, dims = own_task or task or TASKS[0], int(brain[-2])
+    if task is not None and task not in _CLASSES:
+        raise DataError(where, f"has no targets for {task}.", f"It has those for {', '.join(_CLASSES)}.")
+    own_task, dims = own_task or task or next(iter(_CLASSES)), int(brain[-2])
     train, val, test = _splits(_read_brain(where), dims, own_task)
     return Dataset(
         name=f"{brain}-{own_task}",
@@ -148,7 +170,7 @@ def _splits(brain: _Brain, dims: int, task: str) -> Iterator[Split]:
     plan = _PLANS[dims]
     kind_ZYX = _centre_kinds(brain, dims) if task == "classification" else np.where(brain.t1 > 0, 0, -1)
     for part, blocks in enumerate((plan.train, plan.val, plan.test)):
-        rng = np.random.default_rng([_SEED, dims, TASKS.index(task), part])
+        rng = np.random.default_rng([_SEED, dims, [*_CLASSES].index(task), part])
         allowed_ZYX = _allowed(brain.t1.shape, plan, blocks, dims=dims, side=plan.side[task])
         centre_N3 = _draw(np.where(allowed_ZYX, kind_ZYX, -1), plan.counts[task][part], rng)
         group_N = _block_names(centre_N3[:, plan.axis], blocks)

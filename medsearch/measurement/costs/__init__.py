@@ -17,7 +17,7 @@ from medsearch.core.units import format_si, parse_si
 from medsearch.measurement.estimate import Estimate
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from medsearch.data import Dataset
     from medsearch.measurement.calibration import Accuracy
@@ -82,6 +82,12 @@ class Measurement:
     onnx: bytes
     timing: Latency | None
     step_bytes: Callable[[], int]
+
+    def image(self) -> Tensor:
+        """A batch of one image of zeros, on the network's device."""
+        from medsearch.measurement.memory.inference import blank_image
+
+        return blank_image(self.network, self.data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,6 @@ class Macs(Cost):
     def measure(self, asked: Measurement) -> Estimate:
         """Counted while the network runs."""
         from medsearch.measurement.macs import count
-        from medsearch.measurement.memory.inference import blank_image
 
-        image = blank_image(asked.network, asked.data)
+        image = asked.image()
         return Estimate.exact(count(lambda: asked.network(image)), self.unit, "measured")

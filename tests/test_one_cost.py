@@ -31,7 +31,7 @@ class Nodes(Cost):
     def measure(self, asked):
         import onnx
 
-        return Estimate.exact(len(onnx.load_from_string(asked.onnx).graph.node), self.unit, "measured")
+        return Estimate.exact(len(onnx.load_from_string(asked.artifact).graph.node), self.unit, "measured")
 '''
 
 SPACE = """

@@ -28,7 +28,7 @@ def measure(
     task: Task,
     recipe: TrainingRecipe,
     *,
-    onnx: bytes = b"",
+    artifact: bytes = b"",
     timing: Latency | None = None,
     names: Collection[str] | None = None,
 ) -> dict[str, Estimate]:
@@ -38,7 +38,7 @@ def measure(
         model: the network, on any device.
         data: whose first images a training step is made with, and whose size counts.
         task, recipe: of the training.
-        onnx: the ONNX file.
+        artifact: the file that is deployed.
         timing: of that file.
         names: of the costs; None for all.
     """
@@ -48,7 +48,7 @@ def measure(
         data=data,
         task=task,
         recipe=recipe,
-        onnx=onnx,
+        artifact=artifact,
         timing=timing,
         step_bytes=lambda: step_memory(here, data, task, recipe),
     )

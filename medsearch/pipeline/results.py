@@ -16,7 +16,7 @@ from medsearch.core.deaths import Death
 from medsearch.measurement.costs import Circumstances
 from medsearch.measurement.estimate import Estimate
 from medsearch.nas import Trial, front
-from medsearch.pipeline.deliver import Delivered
+from medsearch.pipeline.deliver import Delivered, artifact_name
 from medsearch.pipeline.job import Job
 from medsearch.tasks import Task
 
@@ -63,10 +63,10 @@ def collect(
         "recipe": _recipe(job, state),
         "budgets": _budgets(job),
         "machine": {
+            "target": job.setup.target,
             **job.cost.profile.device,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "onnxruntime": job.cost.profile.device["runtime"],
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "workers": job.workers,
         },
@@ -155,6 +155,7 @@ def _budgets(job: Job) -> list[dict[str, Any]]:
         training=how,
         runtime=job.cost.profile.device["runtime"],
         threads=job.cost.conditions.threads,
+        artifact=artifact_name(job.setup.target),
     )
     rows = job.cost.rows
     return [

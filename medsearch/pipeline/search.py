@@ -175,10 +175,10 @@ def _of_limit(name: str, value: float, limits: Mapping[str, float]) -> str:
 
 def _measured(job: Job, genotype: Genotype, recipe: TrainingRecipe, names: Sequence[str]) -> dict[str, Estimate]:
     setup = job.setup
-    onnx = job.lab.call(setup.exported, genotype) if is_of_file(names) else b""
-    timing = job.cost.times.latency(onnx) if is_timed(names) else None
+    artifact = job.lab.call(setup.exported, genotype) if is_of_file(names) else b""
+    timing = job.cost.times.latency(artifact) if is_timed(names) else None
     found: dict[str, Estimate] = job.lab.call(
-        setup.costs, genotype, recipe, tuple(names), onnx, timing, doing="measuring"
+        setup.costs, genotype, recipe, tuple(names), artifact, timing, doing="measuring"
     )
     return found
 

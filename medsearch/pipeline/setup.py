@@ -17,7 +17,6 @@ from medsearch.config import SearchConfig
 from medsearch.core.children import HERE, Helper
 from medsearch.core.errors import UsageError, WriteError
 from medsearch.data import Dataset, load
-from medsearch.exporters.onnx import to_onnx, to_onnx_fast
 from medsearch.measurement.calibration import Measured
 from medsearch.measurement.costs import check_objectives, cost_named
 from medsearch.measurement.device import Profile
@@ -27,6 +26,8 @@ from medsearch.nas import read_strategy
 from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.measurement import changing_memory, measure
 from medsearch.spaces import Genotype, Space, load_space
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 from medsearch.tasks import Task, make_task, task_type
 from medsearch.train import EVALUATORS, TrainingRecipe, fresh
 from medsearch.train.step_cost import step_seconds
@@ -51,6 +52,7 @@ class Setup:
     interface: Interface
     space: Space
     recipe: TrainingRecipe
+    target: str = DEFAULT
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None}
@@ -63,13 +65,16 @@ class Setup:
         return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
     def file(self, genotype: Genotype) -> bytes:
-        """The ONNX file of an untrained network, as it is timed."""
-        image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
-        return to_onnx_fast(self.network(genotype), (image_BCS,))
+        """The file of an untrained network for the target, as it is timed."""
+        return make_target(self.target).export_fast(self.network(genotype), (self._image,))
 
     def exported(self, genotype: Genotype) -> bytes:
-        """The ONNX file of an untrained network, as it would be delivered."""
-        return to_onnx(self.network(genotype).cpu().eval(), self.data.size, self.data.channels)
+        """The file of an untrained network for the target, as it would be delivered."""
+        return make_target(self.target).export(self.network(genotype).cpu().eval(), self._image)
+
+    @property
+    def _image(self) -> torch.Tensor:
+        return torch.zeros(1, self.data.channels, *self.data.size)
 
     def step_seconds(self, genotype: Genotype, recipe: TrainingRecipe) -> float:
         """Seconds of a training step of an untrained network."""
@@ -84,7 +89,7 @@ class Setup:
         genotype: Genotype,
         recipe: TrainingRecipe,
         names: tuple[str, ...],
-        onnx: bytes | None = None,
+        artifact: bytes | None = None,
         timing: Latency | None = None,
     ) -> dict[str, Estimate]:
         """Those of the costs called ``names`` of an untrained network that can be measured here.
@@ -93,13 +98,13 @@ class Setup:
             genotype: of the network.
             recipe: of its training.
             names: of the costs.
-            onnx: its file, as it would be delivered; None exports it where a cost asks for it.
+            artifact: its file, as it would be delivered; None exports it where a cost asks for it.
             timing: of that file, for costs that are timed.
         """
-        if onnx is None:
-            onnx = self.exported(genotype) if is_of_file(names) else b""
+        if artifact is None:
+            artifact = self.exported(genotype) if is_of_file(names) else b""
         network = self.network(genotype)
-        return measure(network, self.data, self.task, recipe, onnx=onnx, timing=timing, names=names)
+        return measure(network, self.data, self.task, recipe, artifact=artifact, timing=timing, names=names)
 
     def measured(
         self,
@@ -116,7 +121,7 @@ class Setup:
         Args:
             genotypes: of the networks.
             names: of the costs.
-            milliseconds: times ONNX files, in turns; what it gives are the values of those costs that are timed.
+            milliseconds: times files of the target, in turns; what it gives is the value of every timed cost.
             helper: measures the others.
         """
         found: list[dict[str, float]] = [{} for _ in genotypes]
@@ -176,7 +181,7 @@ def prepare(config: SearchConfig) -> Setup:
     batch = config.batch or default_batch(data)
     lr = TrainingRecipe.lr * math.sqrt(batch / BATCH[2])
     recipe = TrainingRecipe(epochs=1, batch=batch, lr=lr, precision=config.precision or "fp32", seed=config.seed)
-    return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe)
+    return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe, target=config.target)
 
 
 def samples(setup: Setup) -> list[Genotype]:
@@ -198,13 +203,13 @@ def open_profile(config: SearchConfig) -> Profile:
 
     Raises:
         UsageError: if there is no file that was asked for.
-        RunError: if it is damaged, or of another device, runtime or number of threads.
+        RunError: if it is damaged, or of another device, target or number of threads.
     """
     if config.profile is not None and not Path(config.profile).is_file():
         remedy = f"Make one here: medsearch doctor --profile -o {config.profile}"
         raise UsageError("--profile", f"there is no file '{config.profile}'.", remedy)
     file = Path(config.profile) if config.profile else None
-    return Profile(threads=config.latency_threads, runtime=config.runtime, file=file)
+    return Profile(threads=config.latency_threads, target=config.target, file=file)
 
 
 def save_in_cache(profile: Profile) -> str:

@@ -17,6 +17,7 @@ from medsearch.testing.costs import check_cost
 from medsearch.testing.evaluators import check_evaluator
 from medsearch.testing.readers import check_reader
 from medsearch.testing.strategies import check_strategy
+from medsearch.testing.targets import check_target
 from medsearch.testing.tasks import check_task
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "check_mixer",
     "check_reader",
     "check_strategy",
+    "check_target",
     "check_task",
 ]

@@ -71,7 +71,7 @@ def _check_words(name: str, row: Cost) -> None:
         pass
     else:
         raise AssertionError(f"cost {name}: parse('plenty') raises a BudgetError.")
-    around = Circumstances(size=SIZE, batch=2, training="fp32", runtime="a runtime", threads=1)
+    around = Circumstances(size=SIZE, batch=2, training="fp32", runtime="a runtime", threads=1, artifact="model.onnx")
     wants(isinstance(row.conditions(around), str), f"cost {name}: conditions() is a text.")
 
 
@@ -94,7 +94,7 @@ def _measured(name: str, genotype: Genotype) -> Estimate | None:
     network = build(genotype, INTERFACE).eval()
     onnx = to_onnx(network, SIZE, INTERFACE.channels)
     task, recipe = make_task("classification", outputs=2, dims=2), TrainingRecipe(epochs=1, batch=2)
-    found = Costs(**measure(network, _data(), task, recipe, onnx=onnx, timing=TIMING, names=[name])).get(name)
+    found = Costs(**measure(network, _data(), task, recipe, artifact=onnx, timing=TIMING, names=[name])).get(name)
     if found is not None:
         _check_estimate(name, cast(Cost, COSTS[name]()), found)
         wants(found.how == "measured", f"cost {name}: measure() says how='measured', got {found.how!r}.")

@@ -35,6 +35,7 @@ class Circumstances:
         batch: images per training step.
         training: in which precision, or how else, in words.
         runtime, threads: that run the exported file.
+        artifact: name of that file.
     """
 
     size: tuple[int, ...]
@@ -42,6 +43,7 @@ class Circumstances:
     training: str
     runtime: str
     threads: int
+    artifact: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,8 @@ class Measurement:
         network: in evaluation mode, on the device that trains; to be left as it was.
         data: whose images it takes.
         task, recipe: of its training.
-        onnx: the exported file; empty unless :attr:`Cost.of_file`.
-        timing: of that file in the runtime of the search; None unless :attr:`Cost.timed`.
+        artifact: the exported file, as the deployment target takes it; empty unless :attr:`Cost.of_file`.
+        timing: of that file on the target; None unless :attr:`Cost.timed`.
         step_bytes: runs a training step; returns its peak memory.
     """
 
@@ -79,7 +81,7 @@ class Measurement:
     data: Dataset
     task: Any
     recipe: Any
-    onnx: bytes
+    artifact: bytes
     timing: Latency | None
     step_bytes: Callable[[], int]
 

@@ -1,4 +1,4 @@
-"""Size of the ONNX file."""
+"""Size of the file that is deployed: ONNX, or what another target runs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WEIGHT_BYTES = 4
 
 @COSTS.add("file")
 class File(Cost):
-    """Size of the ONNX file."""
+    """Size of the file that is deployed."""
 
     option = "file"
     unit = "bytes"
     example = "5MB"
-    about = "size of the ONNX file"
+    about = "size of the file that is deployed"
     title = "file"
     of_file = True
 
@@ -36,8 +36,8 @@ class File(Cost):
         return format_bytes(value)
 
     def conditions(self, circumstances: Circumstances) -> str:
-        """ONNX."""
-        return "ONNX file"
+        """Its name."""
+        return circumstances.artifact
 
     def predict(self, asked: Prediction) -> Estimate:
         """The graph, corrected, and 4 bytes a weight."""
@@ -62,4 +62,4 @@ class File(Cost):
 
     def measure(self, asked: Measurement) -> Estimate:
         """Counted."""
-        return Estimate.exact(len(asked.onnx), self.unit, "measured")
+        return Estimate.exact(len(asked.artifact), self.unit, "measured")

@@ -551,7 +551,7 @@ def test_a_search_is_interrupted_killed_resumed_and_delivers(folder: Path) -> No
     assert 1 <= len(results["delivered"]) <= 2
     for network in results["delivered"]:
         models = run / network["folder"]
-        assert network["memory_bytes"]["measured"] <= 1e9
+        assert network["costs"]["memory"]["measured"] <= 1e9
         assert json.loads((models / "budget.json").read_text())["verdict"] == "within budget"
         alone = subprocess.run(
             [sys.executable, "-I", "backbone.py"], cwd=models, capture_output=True, text=True, check=False

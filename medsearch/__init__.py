@@ -26,7 +26,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 if TYPE_CHECKING:
-    from medsearch.api.models import compress, create_model, export, load
+    from medsearch.api.models import compress, create_model, export, load, measure
     from medsearch.api.result import CompressionResult, DeliveredModel, SearchResult
     from medsearch.api.searching import resume, search
     from medsearch.api.spaces import list_spaces
@@ -43,6 +43,7 @@ _HOMES = {
     "create_model": "medsearch.api.models",
     "export": "medsearch.api.models",
     "load": "medsearch.api.models",
+    "measure": "medsearch.api.models",
     "CompressionResult": "medsearch.api.result",
     "DeliveredModel": "medsearch.api.result",
     "SearchResult": "medsearch.api.result",
@@ -80,6 +81,7 @@ __all__ = [
     "list_spaces",
     "load",
     "load_space",
+    "measure",
     "resume",
     "search",
 ]

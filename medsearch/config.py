@@ -14,7 +14,7 @@ from medsearch.core.library import find
 from medsearch.core.options import Option, option, options_of
 from medsearch.core.units import parse_seconds
 from medsearch.measurement.budget import Budget, read_budget
-from medsearch.measurement.latency.runtime import DEFAULT
+from medsearch.targets import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,11 @@ class SearchConfig:
     task: str | None = option(None, "what the networks are for, such as segmentation, where the data leaves it open")
     space: str | None = option(None, "name or file of a search space (default: by the data's dimensions)")
     budget: Budget = field(default_factory=Budget)
+    objectives: tuple[str, ...] = option(
+        ("latency", "memory"),
+        "costs to be small beside the error, the most important first (default latency,memory)",
+        example="latency,memory",
+    )
     fit_batch: bool = option(
         False,
         "train each network so that a step keeps the limit of memory: the batch in pieces whose gradients add up, in "
@@ -48,8 +53,8 @@ class SearchConfig:
     workers: int | None = option(None, "trainings at once (default: one per processor)", example="N")
     seed: int = option(0, "of every random number (default 0)", example="N", least=0)
     compress: bool = option(False, "compress the best network at the end")
-    latency_threads: int = option(1, "threads of the runtime, for the limit of latency (default 1)", example="N")
-    runtime: str = option(DEFAULT, f"what networks are timed in (default {DEFAULT})")
+    latency_threads: int = option(1, "threads of the target, for the limit of latency (default 1)", example="N")
+    target: str = option(DEFAULT, f"what networks are exported for and timed on (default {DEFAULT})")
     profile: str | None = option(
         None, "file of the device's profile, as doctor --profile -o writes it (default: the one in the cache)"
     )
@@ -75,7 +80,7 @@ class SearchConfig:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
         """What :meth:`to_data` gave."""
-        return cls(**{**data, "budget": Budget(**data["budget"])})
+        return cls(**{**data, "budget": Budget(**data["budget"]), "objectives": tuple(data["objectives"])})
 
 
 OPTIONS: dict[str, Option] = options_of(SearchConfig)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medsearch.api.result import CompressionResult
 from medsearch.backbones import Interface, Network, build
 from medsearch.compression.config import CompressionConfig
@@ -14,11 +16,17 @@ from medsearch.core.config import read_yaml
 from medsearch.core.errors import SpaceError, UsageError
 from medsearch.core.library import find
 from medsearch.exporters.checkpoint import Checkpoint, load_model
+from medsearch.measurement.device import Profile
+from medsearch.measurement.estimate import Estimate
+from medsearch.pipeline.alone import measure_alone
 from medsearch.pipeline.compress import compress_checkpoint
 from medsearch.pipeline.export import export_checkpoint
 from medsearch.report.log import LOGGER
 from medsearch.spaces import Genotype, load_space
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 from medsearch.tasks import head_tasks, task_type
+from medsearch.train import TrainingRecipe
 
 Model = str | Path | Network
 """A ``model.pt``, or a network of :func:`load` or :func:`create_model`, perhaps trained further."""
@@ -127,21 +135,50 @@ def compress(
     return CompressionResult(target, done)
 
 
-def export(model: Model, out: str | Path, *, size: Sequence[int] | None = None) -> Path:
-    """Write a network as one plain Python file (``.py``, with its weights beside it) or as ONNX, checked against it.
+def export(model: Model, out: str | Path, *, size: Sequence[int] | None = None, target: str | None = None) -> Path:
+    """Write a network as one plain Python file (``.py``, with its weights beside it) or for a target, and check it.
 
     Args:
         model: what is written.
         out: the file.
         size: spatial size of its images, where the network does not say it.
+        target: the deployment target; None finds it by the ending of ``out``, such as ``.onnx``.
 
     Raises:
         RefusedError: if what would be written computes something else.
         UsageError: for another kind of file.
     """
     checkpoint, _ = _opened(model, size=size)
-    export_checkpoint(checkpoint, Path(out))
+    export_checkpoint(checkpoint, Path(out), target=target)
     return Path(out)
+
+
+def measure(
+    model: Model,
+    *,
+    size: Sequence[int] | None = None,
+    batch: int = 32,
+    precision: str = "fp32",
+    target: str = DEFAULT,
+    threads: int = 1,
+) -> dict[str, Estimate]:
+    """What a network costs on this machine, by the name of the cost: measured, with units and intervals.
+
+    Args:
+        model: what is measured; trained or not makes no difference.
+        size: spatial size of its images, where the network does not say it.
+        batch, precision: images of a training step, and ``"fp32"`` or ``"bf16"``, for its memory.
+        target, threads: that the exported file is timed on.
+
+    Raises:
+        MedsearchError: for a target that does not exist, or that this machine cannot run.
+    """
+    checkpoint, _ = _opened(model, size=size)
+    chosen = make_target(target, threads)
+    artifact = chosen.export(checkpoint.build(), torch.zeros(1, checkpoint.interface.channels, *checkpoint.size))
+    recipe = TrainingRecipe(epochs=1, batch=batch, precision=precision)
+    profile = Profile(threads=threads, target=target)
+    return measure_alone(checkpoint, profile, recipe=recipe, images="float32", artifact=artifact)
 
 
 def _opened(model: Model, *, size: Sequence[int] | None = None) -> tuple[Checkpoint, Path | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,22 @@ from medsearch.core.files import write_bytes, write_json
 from medsearch.data import Split
 from medsearch.exporters.checkpoint import load_model, save_model
 from medsearch.exporters.module import write_module
-from medsearch.exporters.onnx import check_onnx, to_onnx
 from medsearch.measurement.budget import Costs, show
 from medsearch.measurement.estimate import Estimate
 from medsearch.measurement.latency.parts import SESSIONS
+from medsearch.measurement.latency.timing import Latency
 from medsearch.measurement.memory.processor import instructions
+from medsearch.pipeline.artifact import checked_artifact
 from medsearch.pipeline.job import Job
-from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
+from medsearch.pipeline.measurement import measure
 from medsearch.pipeline.setup import Setup
 from medsearch.spaces import Genotype
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 from medsearch.train import Trained, TrainingRecipe, evaluate
 
 DELIVERY_LIMIT_SECONDS, SECONDS_PER_IMAGE = 1200.0, 5.0
 """How long the process that delivers a network may take, and how much longer for every test image."""
-ONNX_TOLERANCE = 1e-3
-"""Largest difference between the ONNX file and the model, relative to the largest output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Delivered:
 
     Args:
         genotype: of the network.
-        predicted, measured: costs before and after.
+        predicted, measured: costs before and after, as far as they are known.
         validation, test: metrics.
         over: names of the budgets that the measurement did not keep.
         onnx_bytes: size of the ONNX file.
@@ -97,29 +98,31 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     What computes does so in processes of its own.
 
     Raises:
-        RefusedError: if the ONNX file does not compute what the network does, or cannot be run.
+        RefusedError: if a file does not compute what the network does, or cannot be run.
         ChildDied: if a process ended that did any of it.
     """
     setup, folder = job.setup, job.run.model_folder(genotype.id)
     checkpoint = load_model(folder / "model.pt")
     recipe = job.fitting.recipe_of(genotype)
     limit_s = DELIVERY_LIMIT_SECONDS + SECONDS_PER_IMAGE * len(test)
-    onnx, found, scores = job.lab.call(_examined, setup, folder, recipe, test, doing="delivery", limit_s=limit_s)
-    write_bytes(folder / "model.onnx", onnx)
-    latency = latency_estimate(job.cost.times.latency(onnx))
-    if not math.isfinite(latency.value):
-        raise RefusedError(genotype.id, f"{job.cost.profile.runtime} ends its process when it runs the ONNX file.")
-    measured = Costs(**found, latency=latency)
+    files, scores = job.lab.call(_examined, setup, folder, test, doing="delivery", limit_s=limit_s)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    artifact = files[artifact_name(setup.target)]
+    timing = job.cost.times.latency(artifact)
+    if not math.isfinite(timing.median_ms):
+        raise RefusedError(genotype.id, f"{setup.target} ends its process when it runs {artifact_name(setup.target)}.")
+    measured = Costs(**job.lab.call(_measured, setup, folder, recipe, artifact, timing, doing="delivery"))
     over = tuple(job.budget.over(measured))
     network = Delivered(
         genotype=genotype,
-        predicted=replace(job.fitting(genotype), inference=job.fitting.inference(genotype)),
+        predicted=job.fitting(genotype),
         measured=measured,
         validation=dict(checkpoint.scores),
         test=scores,
         over=over,
         verdict=_verdict(job, measured, over),
-        onnx_bytes=len(onnx),
+        onnx_bytes=len(files[artifact_name(DEFAULT)]),
         training=_training(job, genotype),
         epochs=int(checkpoint.provenance["epochs"]),
         seconds=float(checkpoint.provenance["seconds"]),
@@ -129,18 +132,32 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     return network
 
 
-def _examined(
-    setup: Setup, folder: Path, recipe: TrainingRecipe, test: Split
-) -> tuple[bytes, dict[str, Estimate], dict[str, float]]:
-    """The ONNX file of a saved network, what the network costs beside its latency, and its metrics on ``test``."""
+def _examined(setup: Setup, folder: Path, test: Split) -> tuple[dict[str, bytes], dict[str, float]]:
+    """The files of a saved network, and its metrics on ``test``.
+
+    The files are model.onnx and, where the target's is another, that one.
+    """
     checkpoint = load_model(folder / "model.pt")
     model = checkpoint.build()
-    onnx = to_onnx(model, setup.data.size, setup.data.channels)
-    difference = check_onnx(onnx, model, setup.data.val.images[:4])
-    if difference > ONNX_TOLERANCE:
-        problem = f"its ONNX file differs from the network by {difference:.2g} of the output."
-        raise RefusedError(checkpoint.genotype.id, problem)
-    return onnx, measure(model, setup.data, setup.task, recipe, onnx=onnx), evaluate(model, test, setup.task)
+    images, where = setup.data.val.images[:4], checkpoint.genotype.id
+    files = {
+        artifact_name(name): checked_artifact(model, images, make_target(name), where=where)[0]
+        for name in dict.fromkeys((DEFAULT, setup.target))
+    }
+    return files, evaluate(model, test, setup.task)
+
+
+def _measured(
+    setup: Setup, folder: Path, recipe: TrainingRecipe, artifact: bytes, timing: Latency
+) -> dict[str, Estimate]:
+    """Everything that a saved network costs."""
+    model = load_model(folder / "model.pt").build()
+    return measure(model, setup.data, setup.task, recipe, artifact=artifact, timing=timing)
+
+
+def artifact_name(target: str) -> str:
+    """``model.onnx``: the file beside a model.pt that a deployment target runs."""
+    return f"model{make_target(target).suffix}"
 
 
 def _write_module(setup: Setup, folder: Path, facts: dict[str, str | float | int]) -> None:
@@ -177,22 +194,24 @@ def _verdict(job: Job, measured: Costs, over: tuple[str, ...]) -> str:
     if not over:
         return "within budget"
     limits = job.budget
-    said = [f"{name} {show(name, getattr(measured, name).value)} of {show(name, limits[name])}" for name in over]
+    said = [f"{name} {_shown(name, measured)} of {show(name, limits[name])}" for name in over]
     return "over budget when measured: " + ", ".join(said)
+
+
+def _shown(name: str, costs: Costs) -> str:
+    return show(name, costs[name].value) if name in costs else "unknown"
 
 
 def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
     limits = job.budget
     facts: dict[str, str | float | int] = {
         "architecture": f"{network.genotype.id}: {' / '.join(network.genotype.mixers)}",
-        "parameters": int(network.measured.parameters.value),
-        "multiply-adds": int(network.measured.macs.value),
         **{f"test {name}": round(value, 4) for name, value in network.test.items()},
         **{f"validation {name}": round(value, 4) for name, value in network.validation.items()},
     }
-    for name in dict.fromkeys(("latency", "memory", *limits)):
+    for name in job.cost.rows:
         limit = f", limit {show(name, limits[name])}" if name in limits else ""
-        facts[name] = f"{show(name, getattr(network.measured, name).value)} measured{limit}"
+        facts[name] = f"{_shown(name, network.measured)} measured{limit}"
     facts["data"] = f"{job.setup.data.name} {job.setup.data.fingerprint()['sha256']}"
     facts["made by"] = f"medsearch {__version__}: {job.run.command}"
     return facts
@@ -215,7 +234,7 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
             "training_checkpointing": recipe.checkpointing,
             "training_precision": recipe.precision,
             "inference_batch": 1,
-            "inference_runtime": job.cost.profile.runtime,
+            "inference_target": job.cost.profile.target,
             "inference_threads": job.cost.conditions.threads,
             "inference_sessions": SESSIONS,
             "reference_ms": job.cost.profile.pace,
@@ -225,11 +244,11 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
         "limits": {
             name: {
                 "limit": limits.get(name),
-                "predicted": getattr(network.predicted, name).to_data(),
-                "measured": getattr(network.measured, name).to_data(),
+                "predicted": network.predicted[name].to_data() if name in network.predicted else None,
+                "measured": measured.to_data(),
                 "verdict": _kept(name, network, limits),
             }
-            for name in NAMES
+            for name, measured in network.measured.items()
         },
     }
 

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ from medsearch.config import SearchConfig
 from medsearch.core.children import HERE, Helper
 from medsearch.core.errors import UsageError, WriteError
 from medsearch.data import Dataset, load
-from medsearch.exporters.onnx import to_onnx, to_onnx_fast
 from medsearch.measurement.calibration import Measured
+from medsearch.measurement.costs import check_objectives, cost_named
 from medsearch.measurement.device import Profile
 from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.latency.timing import Latency
 from medsearch.nas import read_strategy
 from medsearch.nas.initial_designs import middle
-from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
+from medsearch.pipeline.measurement import changing_memory, measure
 from medsearch.spaces import Genotype, Space, load_space
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 from medsearch.tasks import Task, make_task, task_type
 from medsearch.train import EVALUATORS, TrainingRecipe, fresh
-from medsearch.train.step_cost import step_memory, step_seconds
+from medsearch.train.step_cost import step_seconds
 from medsearch.train.workers import held
 
 DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
@@ -48,6 +52,7 @@ class Setup:
     interface: Interface
     space: Space
     recipe: TrainingRecipe
+    target: str = DEFAULT
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None}
@@ -60,54 +65,92 @@ class Setup:
         return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
     def file(self, genotype: Genotype) -> bytes:
-        """The ONNX file of an untrained network, as it is timed."""
-        image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
-        return to_onnx_fast(self.network(genotype), (image_BCS,))
+        """The file of an untrained network for the target, as it is timed."""
+        return make_target(self.target).export_fast(self.network(genotype), (self._image,))
 
     def exported(self, genotype: Genotype) -> bytes:
-        """The ONNX file of an untrained network, as it would be delivered."""
-        return to_onnx(self.network(genotype).cpu().eval(), self.data.size, self.data.channels)
+        """The file of an untrained network for the target, as it would be delivered."""
+        return make_target(self.target).export(self.network(genotype).cpu().eval(), self._image)
 
-    def step_memory(self, genotype: Genotype) -> int:
-        """Peak bytes of a training step of an untrained network."""
-        return step_memory(self.network(genotype), self.data, self.task, self.recipe)
+    @property
+    def _image(self) -> torch.Tensor:
+        return torch.zeros(1, self.data.channels, *self.data.size)
 
     def step_seconds(self, genotype: Genotype, recipe: TrainingRecipe) -> float:
         """Seconds of a training step of an untrained network."""
         return step_seconds(self.network(genotype), self.data, self.task, recipe, steps=2)
-
-    def inference_memory(self, genotype: Genotype) -> int:
-        """Peak bytes of a forward pass of one image through an untrained network."""
-        return inference_memory(self.network(genotype), self.data)
 
     def changing_memory(self) -> int:
         """Peak bytes of the random changes of a batch."""
         return changing_memory(self.data, self.recipe)
 
     def costs(
-        self, genotype: Genotype, recipe: TrainingRecipe, onnx: bytes, names: tuple[str, ...]
+        self,
+        genotype: Genotype,
+        recipe: TrainingRecipe,
+        names: tuple[str, ...],
+        artifact: bytes | None = None,
+        timing: Latency | None = None,
     ) -> dict[str, Estimate]:
-        """The costs called ``names`` of an untrained network, its latency aside, measured."""
-        return measure(self.network(genotype), self.data, self.task, recipe, onnx=onnx, names=names)
+        """Those of the costs called ``names`` of an untrained network that can be measured here.
+
+        Args:
+            genotype: of the network.
+            recipe: of its training.
+            names: of the costs.
+            artifact: its file, as it would be delivered; None exports it where a cost asks for it.
+            timing: of that file, for costs that are timed.
+        """
+        if artifact is None:
+            artifact = self.exported(genotype) if is_of_file(names) else b""
+        network = self.network(genotype)
+        return measure(network, self.data, self.task, recipe, artifact=artifact, timing=timing, names=names)
 
     def measured(
         self,
         genotypes: Sequence[Genotype],
+        names: Sequence[str],
         milliseconds: Callable[[Sequence[bytes]], Sequence[float]],
         *,
         helper: Helper = HERE,
     ) -> list[Measured]:
-        """What whole networks take on this machine: a training step, and their ONNX files timed by ``milliseconds``.
+        """The costs called ``names`` of untrained whole networks, of each those that can be measured.
 
         Endless where a process of ``helper`` died of it.
+
+        Args:
+            genotypes: of the networks.
+            names: of the costs.
+            milliseconds: times files of the target, in turns; what it gives is the value of every timed cost.
+            helper: measures the others.
         """
-        files = helper.each(self.file, genotypes, doing="exporting a network")
-        latencies = milliseconds([b"" if isinstance(file, Exception) else file for file in files])
-        peaks = helper.each(self.step_memory, genotypes, doing="measuring a training step")
-        return [
-            Measured(memory=math.inf if isinstance(peak, Exception) else peak, latency=spent)
-            for peak, spent in zip(peaks, latencies, strict=True)
-        ]
+        found: list[dict[str, float]] = [{} for _ in genotypes]
+        timed = [name for name in names if cost_named(name, where="measurement").timed]
+        if timed:
+            files = helper.each(self.file, genotypes, doing="exporting a network")
+            times = milliseconds([b"" if isinstance(file, Exception) else file for file in files])
+            for each, spent in zip(found, times, strict=True):
+                each.update(dict.fromkeys(timed, spent))
+        for name in names:
+            if name not in timed:
+                values = helper.each(partial(self._cost, name), genotypes, doing=f"measuring {name}")
+                for each, value in zip(found, values, strict=True):
+                    each.update({name: math.inf} if isinstance(value, Exception) else value)
+        return list(found)
+
+    def _cost(self, name: str, genotype: Genotype) -> dict[str, float]:
+        """One cost of an untrained network by its name, where it can be measured."""
+        return {name: found.value for name, found in self.costs(genotype, self.recipe, (name,)).items()}
+
+
+def is_of_file(names: Sequence[str]) -> bool:
+    """Whether any of these costs is measured on an exported file."""
+    return any(cost_named(name, where="measurement").of_file for name in names)
+
+
+def is_timed(names: Sequence[str]) -> bool:
+    """Whether any of these costs comes from timing that file."""
+    return any(cost_named(name, where="measurement").timed for name in names)
 
 
 def space_name(config: SearchConfig, data: Dataset) -> str:
@@ -123,6 +166,7 @@ def interface_of(data: Dataset) -> Interface:
 def prepare(config: SearchConfig) -> Setup:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
     read_strategy(config.strategy, where="--strategy")
+    check_objectives(config.objectives, where="--objectives")
     EVALUATORS.find(config.evaluator, where="--evaluator")
     if config.fit_batch and "memory" not in config.budget:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
@@ -137,7 +181,7 @@ def prepare(config: SearchConfig) -> Setup:
     batch = config.batch or default_batch(data)
     lr = TrainingRecipe.lr * math.sqrt(batch / BATCH[2])
     recipe = TrainingRecipe(epochs=1, batch=batch, lr=lr, precision=config.precision or "fp32", seed=config.seed)
-    return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe)
+    return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe, target=config.target)
 
 
 def samples(setup: Setup) -> list[Genotype]:
@@ -159,13 +203,13 @@ def open_profile(config: SearchConfig) -> Profile:
 
     Raises:
         UsageError: if there is no file that was asked for.
-        RunError: if it is damaged, or of another device, runtime or number of threads.
+        RunError: if it is damaged, or of another device, target or number of threads.
     """
     if config.profile is not None and not Path(config.profile).is_file():
         remedy = f"Make one here: medsearch doctor --profile -o {config.profile}"
         raise UsageError("--profile", f"there is no file '{config.profile}'.", remedy)
     file = Path(config.profile) if config.profile else None
-    return Profile(threads=config.latency_threads, runtime=config.runtime, file=file)
+    return Profile(threads=config.latency_threads, target=config.target, file=file)
 
 
 def save_in_cache(profile: Profile) -> str:

@@ -308,7 +308,9 @@ def test_a_result_that_cannot_be_written_is_one_message(fails: Fails) -> None:
     save_model("model.pt", genotype=genotype, interface=interface, model=build(genotype, interface), **facts)
     write_text("mine.txt", "mine")
     assert "mine.txt is not a folder" in fails("export", "model.pt", "-o", "mine.txt/model.onnx")
-    assert "expected backbone.py or a name ending in .onnx" in fails("export", "model.pt", "-o", "mine.txt")
+    assert "expected a name ending in .py or .onnx" in fails("export", "model.pt", "-o", "mine.txt")
+    assert "cannot be imported under its name" in fails("export", "model.pt", "-o", "my-net.py")
+    assert "in place of the library 'torch'" in fails("export", "model.pt", "-o", "torch.py")
 
 
 def test_only_onnx_files_are_timed(fails: Fails) -> None:

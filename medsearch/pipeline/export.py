@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,22 @@ def export_file(model: Path, out: Path) -> str:
             raise RefusedError(str(out), f"the ONNX file would differ from the network by {difference:.2g}.")
         write_bytes(out, onnx)
         return f"{out}: ONNX, {len(onnx):,} bytes, differs from the network by {difference:.1e} of the largest output"
-    if out.name != "backbone.py":
-        raise UsageError("-o", f"expected backbone.py or a name ending in .onnx, got '{out.name}'.")
+    _check_name(out)
     facts = {name: round(value, 4) for name, value in checkpoint.scores.items()}
-    path = write_module(out.parent, checkpoint.genotype, checkpoint.interface, network, images, facts)
+    path = write_module(out.parent, checkpoint.genotype, checkpoint.interface, network, images, facts, stem=out.stem)
     return f"{path}: needs only torch; test it with: python {path}"
+
+
+def _check_name(out: Path) -> None:
+    """Refuse what cannot be imported, or would be imported in place of a library that the file needs."""
+    if out.suffix != ".py":
+        raise UsageError(
+            "-o", f"expected a name ending in .py or .onnx, got '{out.name}'.", "For example: -o backbone.py"
+        )
+    if not out.stem.isidentifier() or keyword.iskeyword(out.stem):
+        remedy = "Use letters, digits and underscores, the first one no digit."
+        raise UsageError("-o", f"'{out.name}' cannot be imported under its name.", remedy)
+    if out.stem in {"torch", *sys.stdlib_module_names}:
+        raise UsageError(
+            "-o", f"'{out.name}' would be imported in place of the library '{out.stem}'.", "Choose another."
+        )

@@ -14,7 +14,8 @@ EXAMPLE = "medsearch export runs/mine/models/0a1b2c3d/model.pt -o backbone.py"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is written, and where."""
     parser.add_argument("model", type=Path, help="a model.pt")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="backbone.py or model.onnx")
+    about = "for example mynet.py, which gets mynet.pt beside it, or mynet.onnx"
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=about)
 
 
 def run(options: argparse.Namespace) -> Answer:

@@ -22,7 +22,7 @@ test: lint
 # What operators take inside themselves depends on the instructions at hand: two processors in one.
 test-avx2: $(VENV)/.installed-dev
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest -n auto --dist worksteal \
-	  tests/measure/memory/test_memory.py tests/measure/memory/test_norms.py tests/measure/memory/test_workspace.py tests/pipeline/test_fitting.py
+	  tests/measurement/memory/test_memory.py tests/measurement/memory/test_norms.py tests/measurement/memory/test_workspace.py tests/pipeline/test_fitting.py
 
 setup: $(VENV)/.installed-dev
 

@@ -13,8 +13,8 @@ from medsearch.core.errors import UsageError
 from medsearch.core.library import find
 from medsearch.core.options import Option, option, options_of
 from medsearch.core.units import parse_seconds
-from medsearch.measure.budget import Budget, read_budget
-from medsearch.measure.latency.runtime import DEFAULT
+from medsearch.measurement.budget import Budget, read_budget
+from medsearch.measurement.latency.runtime import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class SearchConfig:
     trials: int | None = option(None, "number of trials", example="N")
     finalists: int = option(3, "networks trained fully (default 3)", example="N")
     strategy: str = option("tpe", "proposes networks: tpe (default), nsga2, evolution or random")
+    evaluator: str = option("training", "scores trials: training (default), or that of a plugin")
     epochs_search: int | None = option(None, "epochs of a trial (default: by the time)", example="N")
     epochs: int | None = option(None, "epochs of the full training (default: by the time)", example="N")
     batch: int | None = option(

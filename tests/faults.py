@@ -70,15 +70,14 @@ def deadly(place: str, function: Callable[..., Any], when: Callable[..., bool] =
 
 def in_children() -> None:
     """Make the functions deadly that a search calls in its children."""
-    from medsearch.measure.latency import timer
-    from medsearch.measure.latency.parts import PartBenchmark
-    from medsearch.measure.memory import workspace
+    from medsearch.measurement.latency import timer
+    from medsearch.measurement.latency.parts import PartBenchmark
+    from medsearch.measurement.memory import workspace
     from medsearch.pipeline import deliver
-    from medsearch.train.evaluator import Training
+    from medsearch.train.workers import Remote
 
-    train = Training.__call__
-    train = deadly("trial", train, lambda *_, keep_model=True: not keep_model)
-    Training.__call__ = deadly("finalist", train, lambda *_, keep_model=True: keep_model)  # type: ignore[method-assign]
+    evaluate = deadly("trial", Remote.__call__, lambda remote, *_: not remote.keep_model)
+    Remote.__call__ = deadly("finalist", evaluate, lambda remote, *_: remote.keep_model)  # type: ignore[method-assign]
     PartBenchmark.onnx = deadly("export", PartBenchmark.onnx)  # type: ignore[method-assign]
     timer.steady = deadly("timing", timer.steady)
     deliver.check_onnx = deadly("delivery", deliver.check_onnx)

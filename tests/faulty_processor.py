@@ -51,7 +51,7 @@ def faulty(function: Any) -> Any:
 
 
 if multiprocessing.parent_process() is not None:
-    from medsearch.measure.memory import workspace
+    from medsearch.measurement.memory import workspace
     from medsearch.pipeline import measurement, setup
     from medsearch.train.evaluator import Training
 

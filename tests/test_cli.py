@@ -25,7 +25,7 @@ from medsearch.cli.parser import parse
 from medsearch.cli.verbs.search import asked_for
 from medsearch.core.errors import RefusedError
 from medsearch.core.lock import hold
-from medsearch.measure.budget import Budget
+from medsearch.measurement.budget import Budget
 from medsearch.run import Inputs, Run, SearchConfig
 
 ROOT = Path(__file__).parents[1]
@@ -195,7 +195,7 @@ def test_what_is_no_data_set_is_refused(fails: Fails, verb: str) -> None:
     write_text("mine.csv", "a,b")
     write_text("mine.npz", "not zipped")
     arguments = ("data", "check") if verb == "data" else ("search", "--data")
-    assert "neither an .npz file nor a folder" in fails(*arguments, "mine.csv")
+    assert "a folder of classes, an .npz file.  Convert it" in fails(*arguments, "mine.csv")
     assert "mine.npz: is not an npz file" in fails(*arguments, "mine.npz")
 
 
@@ -299,7 +299,7 @@ def test_counts_are_whole_and_at_least_one(fails: Fails, line: str, value: str) 
 def test_a_result_that_cannot_be_written_is_one_message(fails: Fails) -> None:
     from medsearch.backbones import Interface, build
     from medsearch.core.config import parse_yaml
-    from medsearch.export.checkpoint import save_model
+    from medsearch.exporters.checkpoint import save_model
     from medsearch.spaces import read_space
 
     genotype = read_space(parse_yaml(TINY, "tiny").value, "tiny").first()

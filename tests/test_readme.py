@@ -12,8 +12,8 @@ from medsearch.cli.parser import VERBS, parse
 from medsearch.cli.verbs.search import asked_for
 from medsearch.core.library import find, names
 from medsearch.core.units import parse_bytes
-from medsearch.data import embedded
-from medsearch.pipeline.setup import read_named_space
+from medsearch.data.readers import embedded
+from medsearch.spaces import load_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -77,7 +77,7 @@ def test_a_recipe_can_be_cooked(name: str) -> None:
     assert config.time or config.trials
     assert config.data is None or config.data.removeprefix("embedded:") in embedded.known()
     if config.space:
-        assert read_named_space(config.space, task=config.task or "classification").size() > 1
+        assert load_space(config.space, task=config.task or "classification").size() > 1
     assert find("recipes", name).read_text(encoding="utf-8").count(f"name: {name}\n") == 1
 
 

@@ -13,7 +13,7 @@ from medsearch.config import SearchConfig
 from medsearch.core import plugins
 from medsearch.core.errors import RunError, WriteError
 from medsearch.core.lock import hold
-from medsearch.measure.budget import Budget
+from medsearch.measurement.budget import Budget
 from medsearch.run import Inputs, Run
 
 SETTINGS = SearchConfig(

@@ -40,7 +40,7 @@ def left_behind(cache: Path, *command: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["medsearch", "medsearch.cli", "medsearch.measure.latency.timing", "medsearch.export.onnx"]
+    "module", ["medsearch", "medsearch.cli", "medsearch.measurement.latency.timing", "medsearch.exporters.onnx"]
 )
 def test_a_program_that_uses_medsearch_leaves_nothing(tmp_path: Path, module: str) -> None:
     assert left_behind(tmp_path, "-c", f"import {module}\n{RUN}") == []

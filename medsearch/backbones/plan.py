@@ -18,13 +18,14 @@ from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
 from medsearch.core.errors import SpaceError, suggest
 from medsearch.core.registry import Registry
 from medsearch.spaces import Block, Genotype, Part
+from medsearch.tasks import head_tasks, task_type
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
     """What a network meets outside: the task, the image's channels and the number of outputs.
 
-    ``outputs`` are classes; a denoiser gives back as many channels as it takes.
+    What ``outputs`` are, the task says: classes, numbers, or the channels of an image that is given back.
     """
 
     task: str
@@ -132,7 +133,7 @@ def plan(genotype: Genotype, interface: Interface, *, where: str = "genotype") -
     given: dict[str, Any] = {"dims": dims, "outputs": interface.outputs, "channels": interface.channels}
     given["blocks"] = mirrored(stages)
     return NetworkPlan(
-        kind=Denoiser if interface.task == "denoising" else Network,
+        kind=Denoiser if task_type(interface.task).RESTORES else Network,
         standardize=Call(Standardize, (interface.channels,), (("dims", dims),)),
         stem=part_call(STEMS, genotype.stem, f"{where}: stem", interface.channels, widths[0], dims=dims),
         stages=stages,
@@ -261,8 +262,9 @@ def head_call(part: Part, where: str, task: str, *args: Any, **fixed: Any) -> Ca
     """The call of a head; SpaceError if it is not one for ``task``."""
     call = part_call(HEADS, part, where, *args, **fixed)
     heads: Mapping[str, Any] = HEADS
-    if task not in heads[part.name].TASKS:
-        fitting = [name for name, head in heads.items() if task in head.TASKS]
+    served = set(head_tasks(task))
+    if served.isdisjoint(heads[part.name].TASKS):
+        fitting = [name for name, head in heads.items() if not served.isdisjoint(head.TASKS)]
         raise SpaceError(where, f"'{part.name}' is not a head for {task}.", suggest(part.name, fitting))
     return call
 

@@ -12,15 +12,13 @@ The contract every part obeys:
 
 What a part says about itself, each held to its word by a test, and left out of exported files:
 
-* ``macs(size)``: multiply-adds of one image whose map has this size (a head: the sizes of stages and image);
-  ``weights()``: parameters; both in closed form;
-* ``reach()``, mixers and channel mixers: how far an output looks (``medsearch.blocks.reach``), None for the whole map;
-* ``scale(size)``, stems and downsamplings: the size of what comes out;
-* ``mirrored(axis)``, where kernels are not the only tensors that know about places: the tensors with which the part
-  computes the mirrored map, or None where there are none;
+* ``scale(size)``, stems and downsamplings, which must have it: the size of what comes out;
 * ``groups()``, where units can be pruned (``medsearch.blocks.groups``); ``keys_per_query(size)``, attention;
 * ``FAMILY`` and ``NORM`` on mixers; ``TASKS`` on heads; ``ADDS_NOTHING`` on a part whose branch is left out;
   ``LEAVES_A_SET`` on a downsampling after which there are no neighbours, ``ON_SETS`` on the mixers that may follow it.
+
+Costs are not among these: multiply-adds are counted (``medsearch.measurement.macs.count``), parameters are torch's own.
+The closed forms that the counts are tested against, receptive fields and mirror images are in ``tests/blocks/oracles``.
 """
 
 from medsearch.core.registry import Registry

@@ -98,7 +98,7 @@ class Projections(nn.Module):
         local: int = 0,
     ) -> None:
         super().__init__()
-        self.dim, self.dims, self.shape = dim, dims, shape
+        self.dim, self.shape = dim, shape
         self.norm = nn.LayerNorm(dim)
         self.q = nn.Linear(dim, shape.heads * shape.qk_dim, yes_or_no(part, "bias", bias))
         self.k = nn.Linear(dim, shape.heads * shape.qk_dim, bias)
@@ -134,27 +134,6 @@ class Projections(nn.Module):
         units = {"q": narrow, "k": narrow, "v": width, "gate": width, "local": width}
         made = [Axis(f"{name}.{layer}", unit=unit) for layer, unit in units.items() if getattr(self, layer) is not None]
         return Group((*made, *more), Axis(f"{name}.out.weight", 1, unit=width))
-
-    def macs(self, positions: int, *, queries: int | None = None, keys: int | None = None) -> int:
-        """Multiply-adds for a map of so many positions, from which so many queries, and keys with values, are made."""
-        queries = positions if queries is None else queries
-        keys = positions if keys is None else keys
-        heads, width, narrow = self.shape
-        made = self.dim * heads * (queries * narrow + keys * (narrow + width))
-        local = 0 if self.local is None else self.local.kernel_size[0] ** self.dims
-        return made + positions * self.shape.inner * (local + self.dim * (1 + (self.gate is not None)))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        heads, width, narrow = self.shape
-        inner = self.shape.inner
-        rows = self.dim + (self.q.bias is not None)
-        count = 2 * self.dim + rows * heads * (2 * narrow + width) + (inner + 1) * self.dim
-        if self.gate is not None:
-            count += (self.dim + 1) * inner
-        if self.local is not None:
-            count += (self.local.kernel_size[0] ** self.dims + 1) * inner
-        return count
 
     def _by_head(self, made_BSC: Tensor) -> Tensor:
         return made_BSC.unflatten(-1, (self.shape.heads, -1))
@@ -252,18 +231,6 @@ class SoftmaxProduct(nn.Module):
         bias = bias_GHTM.reshape(1, groups * heads, queries, -1)
         return self(q, k, v, bias).unflatten(1, (groups, heads))
 
-    def macs(self, queries: int, keys: int, *, offered: int | None = None) -> int:
-        """Multiply-adds where each of so many queries meets so many keys, and is left so many; of inference."""
-        heads, width, narrow = self.shape
-        if self._written_out(keys, self.kept(keys if offered is None else offered)):
-            return queries * keys * heads * ((1 + self.differential) * self.narrow + width)
-        maps = 2 if self.differential else 1
-        return queries * keys * heads * maps * (max(narrow, width) + width)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return 4 * self.narrow + self.shape.head_dim if self.differential else 0
-
     def kept(self, offered: int) -> int:
         """How many of the keys that a query is offered it reads."""
         return min(offered, max(offered // self.select, self.least))
@@ -348,12 +315,3 @@ class OffsetTable(nn.Module):
             shape += [int(length) for length in offset_TM.shape]
         order = (0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2))
         return bias.reshape(self.heads, *shape).permute(order).reshape(self.heads, prod(shape[::2]), prod(shape[1::2]))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return prod(2 * edge - 1 for edge in self.window) * self.heads
-
-    def mirrored(self, axis: int) -> dict[str, Tensor]:
-        """Offsets along ``axis`` change their sign."""
-        edges = [2 * edge - 1 for edge in self.window]
-        return {"table": self.table.unflatten(0, edges).flip(axis).flatten(0, -2)}

@@ -64,12 +64,6 @@ def linear_product(
         return (y_BHND if weight is None else y_BHND / weight).to(v_BHND.dtype)
 
 
-def linear_macs(kernel: str, positions: int, heads: int, head_dim: int) -> int:
-    """Multiply-adds of :func:`linear_product` for one image."""
-    normalised = 1 if kernel in ("elu1", "relu") else 0
-    return positions * heads * head_dim * (2 * head_dim + normalised)
-
-
 def axial_rotation(size: tuple[int, ...], heads: int, head_dim: int, like: Tensor) -> Rotation:
     """Cosines and sines (H, N, P): pair after pair of all heads' channels turns with the place along one axis.
 

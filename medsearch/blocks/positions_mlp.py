@@ -27,16 +27,6 @@ def set_edges(part: str, knob: str, value: int | str, dims: int) -> tuple[int, .
     return edges
 
 
-def padded_positions(size: tuple[int, ...], edges: tuple[int, ...]) -> int:
-    """Positions of a map of this size once every axis is a multiple of ``edges``."""
-    return prod(length + -length % edge for length, edge in zip(size, edges, strict=True))
-
-
-def mirrored_order(edges: tuple[int, ...], axis: int) -> Tensor:
-    """(T): where each position of a set lies when it is seen in a mirror along ``axis``."""
-    return torch.arange(prod(edges)).reshape(edges).flip(axis).flatten()
-
-
 class PositionGmlp(nn.Module, ABC):
     """W2 (u * (v' + 1)) with (u, v) = GELU(W1 LN(x)); v' is a linear map of LN(v) over the positions of each set.
 
@@ -75,21 +65,6 @@ class PositionGmlp(nn.Module, ABC):
         """The hidden channels, each with its gate; the norm of the gates sees the fewer of them."""
         made = (Axis("expand", repeats=2), Axis("gate_norm"))
         return {"hidden": Group(made, Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds of one image whose map has this size."""
-        dim, hidden, tokens = self.expand.in_features, self.project.in_features, len(self.bias_T)
-        return hidden * (3 * dim * prod(size) + tokens * padded_positions(size, self.edges))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        dim, hidden, tokens = self.expand.in_features, self.project.in_features, len(self.bias_T)
-        return 3 * dim * (hidden + 1) + 4 * hidden + tokens * (tokens + 1)
-
-    def mirrored(self, axis: int) -> dict[str, Tensor]:
-        """The positions of a set change places; true where the size is a multiple of ``edges``."""
-        order_T = mirrored_order(self.edges, axis)
-        return {"mix_TT": self.mix_TT[order_T][:, order_T], "bias_T": self.bias_T[order_T]}
 
     def _gate(self, v_BSH: Tensor) -> Tensor:
         """v' + 1, the 1 already in the bias."""

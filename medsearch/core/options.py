@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from medsearch.core.config import Node
 from medsearch.core.errors import UsageError
@@ -86,16 +86,13 @@ def option(
 
 def options_of(config: type) -> dict[str, Option]:
     """The options among the fields of a dataclass, by name."""
-    types = get_type_hints(config)
     return {
-        each.name: Option(name=each.name, kind=_kind(types[each.name]), **each.metadata["option"])
+        each.name: Option(name=each.name, kind=_kind(str(each.type)), **each.metadata["option"])
         for each in fields(config)
         if "option" in each.metadata
     }
 
 
-def _kind(annotation: Any) -> type:
-    """``int`` of ``int | None``."""
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
-    found: type = kinds[0]
-    return found
+def _kind(annotation: str) -> type:
+    """``int`` of ``int | None``; not evaluated, because other fields may name what is not imported."""
+    return {"str": str, "int": int, "float": float, "bool": bool}[annotation.removesuffix(" | None")]

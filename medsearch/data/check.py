@@ -11,6 +11,7 @@ import numpy as np
 
 from medsearch.data.dataset import Dataset, Split, per_class, splits_for_checks
 from medsearch.data.splits import image_hashes
+from medsearch.tasks import task_type
 
 NEAR_SIDE = 8
 NEAR_CORRELATION = 0.98
@@ -41,14 +42,15 @@ def _balance(dataset: Dataset) -> Iterator[Finding]:
     """Ratio of the largest to the smallest class in train, and classes that val or test lack."""
     if not dataset.classes:
         return
-    unit, better = ("images", "balanced accuracy") if dataset.task == "classification" else ("pixels", "Dice per class")
+    unit, better = dataset.target.counted, task_type(dataset.task).BALANCED
     counts = per_class(dataset, dataset.train)
     (few, smallest), *_, (many, largest) = sorted((count, name) for name, count in counts.items())
     message = f"train holds from {few} {unit} ('{smallest}') to {many} ('{largest}') of a class"
     if few == many:
         message = f"train holds {few} {unit} of each class"
     if many > RARE_RATIO * few:
-        message = f"{message}, {many / few:.1f} times as many; accuracy alone flatters, read {better}"
+        message = f"{message}, {many / few:.1f} times as many"
+        message += f"; accuracy alone flatters, read {better}" if better else ""
         yield Finding(level="warning", message=message)
     else:
         yield Finding(level="info", message=message)
@@ -89,12 +91,11 @@ def _copies(dataset: Dataset) -> Iterator[Finding]:
     if len(distinct) < len(dataset.train):
         message = f"{_share(len(dataset.train) - len(distinct), dataset.train)} in train repeat another one exactly"
         yield Finding(level="info", message=message)
-    if dataset.task == "classification":
-        pairs = np.unique(np.stack([inverse_N, dataset.train.targets]), axis=1)
-        contradictions = pairs.shape[1] - len(distinct)
-        if contradictions:
-            message = f"{contradictions} images in train occur with more than one label"
-            yield Finding(level="warning", message=message)
+    targets_N = np.unique(image_hashes(dataset.train.targets), return_inverse=True)[1]
+    contradictions = np.unique(np.stack([inverse_N, targets_N]), axis=1).shape[1] - len(distinct)
+    if contradictions:
+        message = f"{contradictions} images in train occur with more than one {dataset.target.one}"
+        yield Finding(level="warning", message=message)
 
 
 def _near_copies(dataset: Dataset) -> Iterator[Finding]:

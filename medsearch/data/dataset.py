@@ -13,8 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from medsearch.core.errors import DataError, suggest
-
-TASKS = ("classification", "segmentation", "denoising")
+from medsearch.tasks import TASKS, Target, task_type
 
 _CHUNK = 64
 
@@ -25,7 +24,8 @@ class Split:
 
     Args:
         images: (N, C, *S), raw intensities, uint8 or float32.
-        targets: classification (N,) int64; segmentation (N, *S) uint8; denoising (N, C, *S), clean, of the same dtype.
+        targets: (N, ...) as the task wants them (``medsearch.tasks.targets``): classification (N,) int64; segmentation
+            (N, *S) uint8; denoising (N, C, *S), clean, of the same dtype.
         groups: (N,) what must not be torn apart, such as a patient or a slide, where known.
     """
 
@@ -56,7 +56,7 @@ class Dataset:
     Args:
         source: the path, or ``embedded:<name>``; ``load(source)`` makes the same data set again.
         size: the spatial size S of one image, in pixels.
-        classes: names in the order of their labels; empty for denoising.
+        classes: names in the order of their labels; empty where targets are not classes.
         test: handed over once, by ``open_test``.
         notes: what a reader of the scores has to know about this set.
     """
@@ -81,8 +81,18 @@ class Dataset:
             check_counts(split, where=f"{self.source}: {name}")
             _check_images(self, split, where=f"{self.source}: {name}")
             _check_targets(self, split, where=f"{self.source}: {name}")
-        if self.task != "denoising":
+        if self.target.classes:
             _check_classes(self)
+
+    @property
+    def target(self) -> Target:
+        """What is to be learnt of an image."""
+        return task_type(self.task).TARGET
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network for this set has."""
+        return self.target.outputs(self.train.targets, channels=self.channels, classes=len(self.classes))
 
     def open_test(self) -> Split:
         """The test split, the first time; after that a DataError, so that nothing can be chosen by it."""
@@ -112,7 +122,7 @@ class Dataset:
     def fingerprint(self) -> dict[str, object]:
         """What tells this set from another, ready for JSON: counts, size, intensities of train, hash of the content.
 
-        ``per_class`` counts images for classification and pixels for segmentation.
+        ``per_class`` counts images, or pixels where each of them has a class.
         """
         splits = splits_for_checks(self)
         mean, std = self.mean_std()
@@ -151,7 +161,8 @@ def splits_for_checks(dataset: Dataset) -> tuple[tuple[str, Split], ...]:
 def check_task(task: str, *, where: str) -> None:
     """DataError unless this is a task we know."""
     if task not in TASKS:
-        raise DataError(where, f"unknown task '{task}'.", suggest(task, TASKS))
+        remedy = f"{suggest(task, TASKS)}  A task of your own package: medsearch --plugin yourpackage.module ..."
+        raise DataError(where, f"unknown task '{task}'.", remedy)
 
 
 def check_counts(split: Split, *, where: str) -> None:
@@ -171,7 +182,7 @@ def count_groups(split: Split) -> int | None:
 
 
 def per_class(dataset: Dataset, split: Split) -> dict[str, int]:
-    """Images (classification) or pixels (segmentation) of each class."""
+    """Images, or pixels, of each class; empty where targets are not classes."""
     counts = np.bincount(split.targets.ravel(), minlength=len(dataset.classes)) if dataset.classes else ()
     return {name: int(count) for name, count in zip(dataset.classes, counts, strict=True)}
 
@@ -181,7 +192,8 @@ def _chunks(images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _check_images(dataset: Dataset, split: Split, *, where: str) -> None:
-    assert split.images.dtype in (np.uint8, np.float32), split.images.dtype
+    if split.images.dtype not in (np.uint8, np.float32):
+        raise DataError(where, f"expected images of type uint8 or float32, got {split.images.dtype}.")
     expected, seen = (dataset.channels, *dataset.size), split.images.shape[1:]
     if seen != expected:
         what = f"images are {_by(expected)} (channels x size) in train, but {_by(seen)} here."
@@ -201,20 +213,14 @@ def _check_finite(array: np.ndarray, what: str, *, where: str) -> None:
 
 
 def _check_targets(dataset: Dataset, split: Split, *, where: str) -> None:
-    images, targets = split.images, split.targets
-    expected = {
-        "classification": (len(split),),
-        "segmentation": (len(split), *dataset.size),
-        "denoising": images.shape,
-    }[dataset.task]
-    if targets.shape != expected:
+    target, targets = dataset.target, split.targets
+    shape = target.shape(channels=dataset.channels, size=dataset.size, outputs=dataset.outputs)
+    if targets.shape != (expected := (len(split), *shape)):
         what = f"{dataset.task} needs targets of shape {_by(expected)} for these images, got {_by(targets.shape)}."
         raise DataError(where, what)
-    dtype = {"classification": np.int64, "segmentation": np.uint8, "denoising": images.dtype}[dataset.task]
-    assert targets.dtype == dtype, targets.dtype
-    if dataset.task != "denoising" and not 0 <= targets.min() <= targets.max() < len(dataset.classes):
-        what = f"labels run from {targets.min()} to {targets.max()}, but there are {len(dataset.classes)} classes"
-        raise DataError(where, f"{what}: {', '.join(dataset.classes)}.", "Labels count up from 0.")
+    if targets.dtype != (wanted := target.dtype(split.images.dtype)):
+        raise DataError(where, f"{dataset.task} needs targets of type {wanted}, got {targets.dtype}.")
+    target.check(targets, classes=dataset.classes, where=where)
 
 
 def _check_classes(dataset: Dataset) -> None:

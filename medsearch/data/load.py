@@ -5,34 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from medsearch.core.errors import DataError, suggest
-from medsearch.data import embedded, folder, npz
 from medsearch.data.dataset import Dataset, check_task
-
-_PREFIX = "embedded:"
+from medsearch.data.readers import embedded, readers
 
 
 def load(source: str | None = None, *, task: str | None = None) -> Dataset:
-    """The data set at ``source``.
+    """The data set at ``source``, by the first reader that claims it.
 
     Args:
-        source: an ``.npz`` file (see ``npz``), a folder of classes (see ``folder``) or the name of an embedded sample,
-            with or without ``embedded:`` before it; None is the embedded ``brain2d``.
+        source: what a reader takes: an ``.npz`` file (see ``npz``), a folder of classes (see ``folder``), the name of
+            an embedded sample, with or without ``embedded:`` before it, or whatever a plugin reads; None is the
+            embedded ``brain2d``.
         task: needed only where the source leaves it open.
     """
     if task is not None:
         check_task(task, where="task")
-    if source is None or is_embedded(source):
-        return embedded.read((source or embedded.DEFAULT).removeprefix(_PREFIX), task=task)
-    path = Path(source)
-    if path.is_dir():
-        return folder.read(path, task=task)
-    if path.suffix == ".npz":
-        return npz.read(path, task=task)
-    if path.exists():
-        raise DataError(source, "is neither an .npz file nor a folder of classes.", "Convert it to one of the two.")
-    raise DataError(source, "no such file, folder or embedded set.", suggest(source, embedded.known()))
+    source = source or embedded.DEFAULT
+    for reader in readers():
+        if reader.claims(source):
+            return reader.read(source, task=task)
+    taken = f"Read are {', '.join(reader.TAKES for reader in readers())}."
+    if Path(source).exists():
+        raise DataError(source, "is nothing that a reader takes.", f"{taken}  Convert it, or name a --plugin for it.")
+    near = suggest(source, embedded.known())
+    raise DataError(source, "no such file, folder or embedded set, nor what a plugin reads.", f"{near}  {taken}")
 
 
 def is_embedded(source: str) -> bool:
     """Whether ``source`` names an embedded sample, not a file or folder."""
-    return source.startswith(_PREFIX) or source in embedded.known()
+    return embedded.claims(source)

@@ -22,7 +22,7 @@ def complete(splits: dict[str, Split], *, where: str) -> tuple[Split, Split, Spl
         return splits["train"], splits["val"], splits["test"], ()
     shares = (1 - HELD_OUT * len(missing), *[HELD_OUT] * len(missing))
     splits = splits | dict(zip(("train", *missing), divide(splits["train"], shares, where=where), strict=True))
-    how = "by class" if splits["train"].targets.ndim == 1 else "at random"
+    how = "by class" if _has_labels(splits["train"]) else "at random"
     if splits["train"].groups is not None:
         how += ", whole groups"
     note = f"{' and '.join(missing)} split off train: {HELD_OUT:.0%} each, {how}, seed {SEED}"
@@ -36,7 +36,7 @@ def divide(split: Split, shares: tuple[float, ...], *, where: str) -> tuple[Spli
     dealt from the largest to the smallest (equal ones in a seeded order), each to the part that is furthest from its
     share of the unit's classes, counting half of the unit as already there (Webster's rule of apportionment).
     """
-    classes_N = split.targets if split.targets.ndim == 1 else np.zeros(len(split))
+    classes_N = split.targets if _has_labels(split) else np.zeros(len(split))
     stratum_N = np.unique(classes_N, return_inverse=True)[1]
     unit_N = _units(split)
     counts_UK = np.zeros((unit_N.max() + 1, stratum_N.max() + 1))
@@ -51,6 +51,11 @@ def divide(split: Split, shares: tuple[float, ...], *, where: str) -> tuple[Spli
 def image_hashes(images: np.ndarray) -> np.ndarray:
     """(N,) texts: equal pixels give equal hashes."""
     return np.array([hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest() for image in images])
+
+
+def _has_labels(split: Split) -> bool:
+    """Whether every image has a class."""
+    return split.targets.ndim == 1 and split.targets.dtype.kind in "iu"
 
 
 def _units(split: Split) -> np.ndarray:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from medsearch.config import SearchConfig
-from medsearch.core.config import read_yaml
 from medsearch.core.errors import DataError, RunError, SpaceError, UsageError
 from medsearch.core.files import read_text, remove_temporaries
 from medsearch.core.library import find
@@ -18,7 +17,8 @@ from medsearch.core.lock import hold
 from medsearch.core.units import format_seconds
 from medsearch.pipeline.setup import Setup, prepare, space_name
 from medsearch.run import Inputs, Run
-from medsearch.spaces import read_space
+from medsearch.spaces import load_space
+from medsearch.tasks import task_type
 
 COMPARED = {
     "task": "the task",
@@ -136,7 +136,8 @@ def _prepared(run: Run, config: SearchConfig) -> Setup:
         remedy = f"Give the data it was begun with ({run.resume_command} --data PLACE), or begin a new run."
         raise DataError(setup.data.source, f"is not what this run was begun with: {_first(differences)}.", remedy)
     if setup.space.fingerprint() != run.inputs.space:
-        before = read_space(read_yaml(run.space), str(run.space), task=setup.data.task)
+        task = setup.data.task
+        before = load_space(str(run.space), task=task, like=task_type(task).HEAD_LIKE)
         said = _first(setup.space.differences(before)) or f"{run.space} was changed as well"
         raise SpaceError(setup.space.source, f"is not what this run was begun with: {said}.", f"As it was: {was}")
     return setup

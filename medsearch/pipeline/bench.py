@@ -7,9 +7,9 @@ from typing import Any
 
 from medsearch.core.errors import UsageError
 from medsearch.core.units import format_bytes
-from medsearch.export.checkpoint import load_model
-from medsearch.export.onnx import to_onnx
-from medsearch.measure.latency.timing import input_shapes, latency, paired_benchmark, session
+from medsearch.exporters.checkpoint import load_model
+from medsearch.exporters.onnx import to_onnx
+from medsearch.measurement.latency.timing import input_shapes, latency, paired_benchmark, session
 
 
 def bench(files: list[Path], *, threads: int) -> list[dict[str, Any]]:

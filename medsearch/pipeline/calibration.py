@@ -7,12 +7,12 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from medsearch.measure.calibration import UNSEEN_SPREAD, Accuracy, calibrate, calibrate_file
-from medsearch.measure.model import Correction
+from medsearch.measurement.calibration import UNSEEN_SPREAD, Accuracy, calibrate, calibrate_file
+from medsearch.measurement.model import Correction
+from medsearch.nas.initial_designs import initial_designs
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.profile import profiled
 from medsearch.pipeline.setup import samples
-from medsearch.search.initial_designs import initial_designs
 
 LEAST_DOUBT = 0.02  # half width of the interval of predicted memory, however well the calibration went
 

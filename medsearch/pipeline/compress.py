@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medsearch.backbones import Network
-from medsearch.compress.compress import Compressed, CompressionConfig, Measured, compress
-from medsearch.compress.score import score
+from medsearch.compression.compress import Compressed, CompressionConfig, Measured, compress
+from medsearch.compression.score import score
 from medsearch.core.errors import CheckpointError, UsageError
 from medsearch.core.files import write_bytes, write_json, write_text
 from medsearch.data import Dataset, Split, load
-from medsearch.export.checkpoint import Checkpoint, load_model, save_model
-from medsearch.measure.threads import torch_threads
+from medsearch.exporters.checkpoint import Checkpoint, load_model, save_model
+from medsearch.measurement.threads import torch_threads
+from medsearch.pipeline.results import judged
 from medsearch.pipeline.setup import interface_of
 from medsearch.report.markdown import compression_summary
-from medsearch.train import Task, make_task
+from medsearch.tasks import Task, make_task
 from medsearch.train.workers import default_workers
 
 
@@ -25,60 +25,70 @@ def compress_file(
     model: Path,
     *,
     data: str | None = None,
-    keep_macs: float = 0.7,
-    max_drop: float = 1.0,
-    epochs: int | None = None,
+    config: CompressionConfig | None = None,
     out: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Compress ``model`` and write the files; nothing is written if the result is refused.
+    """Compress a ``model.pt``; see :func:`compress_checkpoint`.  ``out`` is by default ``compressed`` beside it."""
+    found = load_model(model)
+    return compress_checkpoint(
+        found, data=data, config=config, out=out or model.parent / "compressed", name=str(model), say=say
+    )
+
+
+def compress_checkpoint(
+    checkpoint: Checkpoint,
+    *,
+    data: str | None,
+    config: CompressionConfig | None,
+    out: Path,
+    name: str = "model",
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Compress a network and write the files; nothing is written if the result is refused.
 
     Args:
-        model: a model.pt.
-        data: to prune, distil and judge by; None is the data that the model was trained on.
-        keep_macs: share of the multiply-adds to keep.
-        max_drop: points of the primary metric that may be lost.
-        epochs: of distillation; None for a fifth of the training, at least 4.
-        out: folder of the results; None for ``compressed`` beside the model.
+        checkpoint: the network.
+        data: to prune, distil and judge by; None is the data that it says it was trained on.
+        config: what to aim for, and how; None is the defaults.
+        out: folder of the results.
+        name: of the network, for messages.
         say: told what happens.
 
     Raises:
         CheckpointError, DataError, UsageError: for wrong input.
         RefusedError: if nothing that was tried is smaller, as fast and as good as allowed.
     """
-    checkpoint = load_model(model)
     source = data if data is not None else checkpoint.provenance.get("data")
     if not isinstance(source, str):
-        raise UsageError("--data", f"{model} does not say what it was trained on.", "Name the data set.")
+        raise UsageError("--data", f"{name} does not say what it was trained on.", "Name the data set.")
     dataset = load(source, task=checkpoint.interface.task)
-    _check_fits(checkpoint, dataset, model)
+    _check_fits(checkpoint, dataset, name)
     network = checkpoint.build()
-    assert isinstance(network, Network)
     task = make_task(dataset.task, outputs=checkpoint.interface.outputs, dims=dataset.dims)
-    config = _settings(checkpoint, keep_macs=keep_macs, max_drop=max_drop, epochs=epochs)
+    config = _with_recipe(checkpoint, config or CompressionConfig())
     with torch_threads(default_workers()):
         found = compress(network, checkpoint.genotype, checkpoint.interface, dataset, task, config, say=say)
     results = _results(found, dataset.open_test(), task)
-    _write(out or model.parent / "compressed", checkpoint, found, results)
+    _write(out, checkpoint, found, results)
     return results
 
 
-def _check_fits(checkpoint: Checkpoint, data: Dataset, model: Path) -> None:
+def _check_fits(checkpoint: Checkpoint, data: Dataset, name: str) -> None:
     if interface_of(data) != checkpoint.interface or tuple(data.size) != tuple(checkpoint.size):
         raise CheckpointError(
-            str(model),
+            name,
             f"is for {checkpoint.interface} and images of {checkpoint.size}; {data.source} has {interface_of(data)} "
             f"and {data.size}.",
             "Give the data it was trained on with --data.",
         )
 
 
-def _settings(checkpoint: Checkpoint, *, keep_macs: float, max_drop: float, epochs: int | None) -> CompressionConfig:
-    config = CompressionConfig(keep_macs=keep_macs, max_drop=max_drop)
+def _with_recipe(checkpoint: Checkpoint, config: CompressionConfig) -> CompressionConfig:
+    """Distil as the network was trained: its batch and precision, and a share of its epochs."""
     known = checkpoint.provenance
-    trained = known.get("epochs")
-    epochs = epochs or (max(4, trained // 5) if isinstance(trained, int) else config.recipe.epochs)
-    batch, precision = known.get("batch"), known.get("precision")
+    trained, batch, precision = known.get("epochs"), known.get("batch"), known.get("precision")
+    epochs = config.epochs or (max(4, trained // 5) if isinstance(trained, int) else config.recipe.epochs)
     recipe = replace(config.recipe, epochs=epochs)
     if isinstance(batch, int) and precision in ("fp32", "bf16"):
         recipe = replace(recipe, batch=batch, precision=str(precision))
@@ -97,7 +107,7 @@ def _results(found: Compressed, test: Split, task: Task) -> dict[str, Any]:
     before, after = side(found.before), side(found.after)
     at_test = f"{before['test'][found.primary]:.4g} -> {after['test'][found.primary]:.4g} on test"
     return {
-        "primary": found.primary,
+        **judged(task),
         "float": before,
         "int8": after,
         "ratio": found.ratio,

@@ -15,13 +15,13 @@ from medsearch import __version__
 from medsearch.core.errors import CheckpointError, RefusedError
 from medsearch.core.files import write_bytes, write_json
 from medsearch.data import Split
-from medsearch.export.checkpoint import load_model, save_model
-from medsearch.export.module import write_module
-from medsearch.export.onnx import check_onnx, to_onnx
-from medsearch.measure.budget import Costs, show
-from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency.parts import SESSIONS
-from medsearch.measure.memory.processor import instructions
+from medsearch.exporters.checkpoint import load_model, save_model
+from medsearch.exporters.module import write_module
+from medsearch.exporters.onnx import check_onnx, to_onnx
+from medsearch.measurement.budget import Costs, show
+from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.latency.parts import SESSIONS
+from medsearch.measurement.memory.processor import instructions
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.setup import Setup

@@ -10,15 +10,14 @@ import numpy as np
 
 from medsearch.core.errors import RefusedError, UsageError
 from medsearch.core.files import write_bytes
-from medsearch.export.checkpoint import load_model
-from medsearch.export.module import write_module
-from medsearch.export.onnx import check_onnx, to_onnx
+from medsearch.exporters.checkpoint import Checkpoint
+from medsearch.exporters.module import write_module
+from medsearch.exporters.onnx import check_onnx, to_onnx
 from medsearch.pipeline.deliver import ONNX_TOLERANCE
 
 
-def export_file(model: Path, out: Path) -> str:
+def export_checkpoint(checkpoint: Checkpoint, out: Path) -> str:
     """Write ``out`` (``.py`` with its weights beside it, or ``.onnx``), check it against the model, say how it went."""
-    checkpoint = load_model(model)
     network = checkpoint.build()
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (2, checkpoint.interface.channels, *checkpoint.size)).astype(np.float32)

@@ -12,11 +12,11 @@ from typing import Any
 from medsearch.core.children import ChildDied, Children, say
 from medsearch.core.errors import RefusedError, RunError, WriteError
 from medsearch.data import Split
+from medsearch.nas import Trial, choose, reason
 from medsearch.pipeline.compress import compress_file
 from medsearch.pipeline.deliver import Delivered, deliver, epochs_saved, save
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.trainings import instead, step_seconds, training
-from medsearch.search import Trial, choose, reason
 from medsearch.spaces import Genotype
 from medsearch.train import Trained
 

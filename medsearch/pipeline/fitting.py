@@ -10,12 +10,12 @@ from typing import Any
 
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import BudgetError
-from medsearch.measure.budget import Costs
-from medsearch.measure.estimate import Estimate
-from medsearch.measure.memory.peak import find_peak, inference_peak
-from medsearch.measure.memory.step import StepMemory
-from medsearch.measure.memory.training_plan import TrainingPlan, fit
-from medsearch.measure.model import Correction, CostModel
+from medsearch.measurement.budget import Costs
+from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.memory.peak import find_peak, inference_peak
+from medsearch.measurement.memory.step import StepMemory
+from medsearch.measurement.memory.training_plan import TrainingPlan, fit
+from medsearch.measurement.model import Correction, CostModel
 from medsearch.spaces import Genotype
 from medsearch.train import TrainingRecipe
 

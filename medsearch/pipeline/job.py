@@ -13,14 +13,14 @@ from medsearch.core.callback import Callback
 from medsearch.core.children import ChildDied, Children
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import WriteError
-from medsearch.measure.budget import Budget
-from medsearch.measure.device import Profile, deaths_file
-from medsearch.measure.memory.processor import in_a_line, operators_file
-from medsearch.measure.model import Conditions, CostModel
+from medsearch.measurement.budget import Budget
+from medsearch.measurement.device import Profile, deaths_file
+from medsearch.measurement.memory.processor import in_a_line, operators_file
+from medsearch.measurement.model import Conditions, CostModel
+from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.fitting import LAST_RESORT, Fitting, named
 from medsearch.pipeline.setup import Setup, open_profile, samples, with_precision
 from medsearch.run import Run
-from medsearch.search.initial_designs import middle
 from medsearch.spaces import Genotype
 
 

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from medsearch.data import Dataset
-from medsearch.measure.budget import Costs
-from medsearch.measure.estimate import Estimate
-from medsearch.measure.latency.timing import Latency
-from medsearch.measure.macs import count
-from medsearch.measure.memory.peak import measured_peak
-from medsearch.measure.memory.workspace import allocated_peak
-from medsearch.train import Task, TrainingRecipe
-from medsearch.train.loop import as_target
+from medsearch.measurement.budget import Costs
+from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.latency.timing import Latency
+from medsearch.measurement.macs import count
+from medsearch.measurement.memory.peak import measured_peak
+from medsearch.measurement.memory.workspace import allocated_peak
+from medsearch.tasks import Task
+from medsearch.train import TrainingRecipe
 from medsearch.train.step_cost import step_memory
 
 DRAWS = 5
@@ -78,7 +78,7 @@ def changing_memory(data: Dataset, recipe: TrainingRecipe) -> int:
     rng = torch.Generator().manual_seed(0)
 
     def change() -> None:
-        recipe.augment(torch.from_numpy(images).float(), as_target(targets, images), rng)
+        recipe.augment(torch.from_numpy(images).float(), data.target.tensor(targets), rng)
 
     return max(allocated_peak(change, torch.device("cpu")) for _ in range(DRAWS))
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import WriteError
-from medsearch.measure.device import deaths_file
-from medsearch.measure.latency.runtime import DEFAULT
-from medsearch.measure.memory.operators import isolated
-from medsearch.measure.memory.processor import in_a_line, operators_file
-from medsearch.measure.memory.step import StepMemory, this_device
-from medsearch.measure.memory.workspace import Workspaces, run_operator
+from medsearch.measurement.device import deaths_file
+from medsearch.measurement.latency.runtime import DEFAULT
+from medsearch.measurement.memory.operators import isolated
+from medsearch.measurement.memory.processor import in_a_line, operators_file
+from medsearch.measurement.memory.step import StepMemory, this_device
+from medsearch.measurement.memory.workspace import Workspaces, run_operator
 from medsearch.pipeline.profile import covering
 from medsearch.pipeline.setup import Setup
 from medsearch.train.workers import pool

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from medsearch.measure.calibration import Accuracy
-from medsearch.measure.device import Profile
-from medsearch.measure.latency.residual import fit, with_repeats
-from medsearch.measure.latency.timer import restart
-from medsearch.measure.model import Conditions, CostModel
+from medsearch.measurement.calibration import Accuracy
+from medsearch.measurement.device import Profile
+from medsearch.measurement.latency.residual import fit, with_repeats
+from medsearch.measurement.latency.timer import restart
+from medsearch.measurement.model import Conditions, CostModel
 from medsearch.pipeline.setup import Setup
 from medsearch.spaces import Genotype, Space
 

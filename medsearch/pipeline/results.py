@@ -13,9 +13,10 @@ import torch
 from medsearch import __version__
 from medsearch.blocks import MIXERS
 from medsearch.core.deaths import Death
+from medsearch.nas import Trial, front
 from medsearch.pipeline.deliver import Delivered
 from medsearch.pipeline.job import Job
-from medsearch.search import Trial, front
+from medsearch.tasks import Task
 
 MOST_DEATHS = 6
 """Deaths that are told one by one."""
@@ -49,7 +50,7 @@ def collect(
             "counts": data["images"],
             "note": "; ".join(job.setup.data.notes) or None,
         },
-        "primary": job.setup.task.primary,
+        **judged(job.setup.task),
         "space": {"name": job.setup.space.name, "architectures": job.setup.space.size()},
         "families": {name: MIXERS[name].FAMILY for name in MIXERS},  # type: ignore[attr-defined]
         "recipe": _recipe(job, state),
@@ -65,7 +66,7 @@ def collect(
         "trials": [trial_row(trial, on_front, int(state.get("epochs_search", 0))) for trial in trials],
         "proposals": {**state.get("proposals", {}), "trials_over_budget": _trials_over(job, trials)},
         "prediction": state.get("accuracy", {}),
-        "delivered": [_network(network, best=network is ordered[0]) for network in ordered],
+        "delivered": [_network(network, job.setup.task, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
         "remarks": _remarks(state, job.deaths.of_run),
         "commands": [
@@ -77,6 +78,12 @@ def collect(
             ),
         ],
     }
+
+
+def judged(task: Task) -> dict[str, Any]:
+    """By what networks are judged, so that a report needs not know the task."""
+    metrics = {name: metric.to_data() for name, metric in task.METRICS.items()}
+    return {"primary": task.primary, "metrics": metrics, "error_label": task.error_label}
 
 
 def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
@@ -143,7 +150,7 @@ def _trials_over(job: Job, trials: Sequence[Trial]) -> int:
     return sum(any(trial.facts["costs"][name]["value"] > limit for name, limit in limits.items()) for trial in trials)
 
 
-def _network(network: Delivered, *, best: bool) -> dict[str, Any]:
+def _network(network: Delivered, task: Task, *, best: bool) -> dict[str, Any]:
     def pair(name: str) -> dict[str, float]:
         predicted, measured = getattr(network.predicted, name), getattr(network.measured, name)
         return {
@@ -158,6 +165,7 @@ def _network(network: Delivered, *, best: bool) -> dict[str, Any]:
         "mixers": list(network.genotype.mixers),
         "parameters": network.measured.parameters.value,
         "macs": network.measured.macs.value,
+        "error": task.error(network.validation),
         "validation": network.validation,
         "test": network.test,
         "best": best,

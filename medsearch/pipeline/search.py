@@ -16,10 +16,11 @@ from typing import Any
 from medsearch.core.callback import Callback, Callbacks
 from medsearch.core.children import ChildDied
 from medsearch.core.errors import BudgetError, RefusedError, RunError, SpaceError
-from medsearch.measure.budget import Costs, show
-from medsearch.measure.calibration import Accuracy
-from medsearch.measure.estimate import Estimate
-from medsearch.measure.threads import torch_threads
+from medsearch.measurement.budget import Costs, show
+from medsearch.measurement.calibration import Accuracy
+from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.threads import torch_threads
+from medsearch.nas import INTERRUPTED, ProposalStatistics, Search, Store, Trial, front, read_strategy
 from medsearch.pipeline.calibration import calibrate_job, take_over
 from medsearch.pipeline.finalists import compress_best, deliver_all, finalists
 from medsearch.pipeline.fitting import ENDLESS
@@ -27,10 +28,9 @@ from medsearch.pipeline.job import Clock, Job, begin
 from medsearch.pipeline.measurement import latency_estimate
 from medsearch.pipeline.results import collect, trial_row
 from medsearch.pipeline.setup import Setup, samples
-from medsearch.pipeline.trainings import instead, step_seconds, training
+from medsearch.pipeline.trainings import evaluation, instead, step_seconds
 from medsearch.report.page import write_report
 from medsearch.run import Run
-from medsearch.search import INTERRUPTED, ProposalStatistics, Search, Store, Trial, front, read_strategy
 from medsearch.spaces import Genotype
 from medsearch.train import TrainingRecipe
 from medsearch.train.workers import default_workers, pool
@@ -163,7 +163,7 @@ def _search(job: Job) -> list[Trial]:
             strategy=read_strategy(job.config.strategy, where="--strategy"),
             cost=job.fitting,
             budget=job.budget,
-            evaluator=lambda genotype: training(job, genotype, epochs),
+            evaluator=lambda genotype: evaluation(job, genotype, epochs),
             facts=job.fitting.facts,
             measure=lambda genotype, names: _measure_costs(job, genotype, names),
             failed=lambda genotype, problem, before: instead(job, genotype, problem, before),

@@ -14,19 +14,18 @@ import torch
 from medsearch.backbones import Interface, Network, check
 from medsearch.config import SearchConfig
 from medsearch.core.children import HERE, Helper
-from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError, WriteError
-from medsearch.core.library import find
 from medsearch.data import Dataset, load
-from medsearch.export.onnx import to_onnx, to_onnx_fast
-from medsearch.measure.calibration import Measured
-from medsearch.measure.device import Profile
-from medsearch.measure.estimate import Estimate
+from medsearch.exporters.onnx import to_onnx, to_onnx_fast
+from medsearch.measurement.calibration import Measured
+from medsearch.measurement.device import Profile
+from medsearch.measurement.estimate import Estimate
+from medsearch.nas import read_strategy
+from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
-from medsearch.search import read_strategy
-from medsearch.search.initial_designs import middle
-from medsearch.spaces import Genotype, Space, read_space
-from medsearch.train import Task, TrainingRecipe, fresh, make_task
+from medsearch.spaces import Genotype, Space, load_space
+from medsearch.tasks import Task, make_task, task_type
+from medsearch.train import EVALUATORS, TrainingRecipe, fresh
 from medsearch.train.step_cost import step_memory, step_seconds
 from medsearch.train.workers import held
 
@@ -116,25 +115,20 @@ def space_name(config: SearchConfig, data: Dataset) -> str:
     return config.space or DEFAULT_SPACE[data.dims]
 
 
-def read_named_space(name: str, *, task: str) -> Space:
-    """The space called ``name``, or in the file ``name``, with the head of ``task``."""
-    path = find("spaces", name)
-    return read_space(read_yaml(path), str(path) if name.endswith((".yaml", ".yml")) else name, task=task)
-
-
 def interface_of(data: Dataset) -> Interface:
     """What networks for ``data`` take and give."""
-    return Interface(task=data.task, channels=data.channels, outputs=len(data.classes) or data.channels)
+    return Interface(task=data.task, channels=data.channels, outputs=data.outputs)
 
 
 def prepare(config: SearchConfig) -> Setup:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
     read_strategy(config.strategy, where="--strategy")
+    EVALUATORS.find(config.evaluator, where="--evaluator")
     if config.fit_batch and "memory" not in config.budget:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")
     data = load(config.data, task=config.task)
     interface = interface_of(data)
-    space = read_named_space(space_name(config, data), task=data.task)
+    space = load_space(space_name(config, data), task=data.task, like=task_type(data.task).HEAD_LIKE)
     if space.dims != data.dims:
         raise UsageError("--space", f"'{space.name}' is for {space.dims}D images, {data.source} has {data.dims}D ones.")
     check(space, interface)

@@ -11,8 +11,7 @@ from medsearch.core.config import read_yaml
 from medsearch.core.errors import UsageError
 from medsearch.core.library import find, names
 from medsearch.core.units import format_bytes, format_count
-from medsearch.pipeline.setup import read_named_space
-from medsearch.spaces import Published, Space
+from medsearch.spaces import Published, Space, load_space
 
 
 def spaces(action: str, name: str | None) -> list[dict[str, Any]]:
@@ -30,7 +29,7 @@ def spaces(action: str, name: str | None) -> list[dict[str, Any]]:
 def _read(name: str) -> Space:
     tasks = read_yaml(find("spaces", name)).get("heads")
     task = next(iter(tasks)) if isinstance(tasks, dict) and tasks else "classification"
-    return read_named_space(name, task=task)
+    return load_space(name, task=task)
 
 
 def _listed(name: str) -> dict[str, Any]:
@@ -56,10 +55,10 @@ def _costs(space: Space) -> list[dict[str, Any]]:
 
     from medsearch.backbones import plan
     from medsearch.backbones.blank import Blank
-    from medsearch.measure.macs import count
-    from medsearch.measure.memory.peak import training_peak
-    from medsearch.measure.memory.step import StepMemory
-    from medsearch.measure.memory.trace import run_part
+    from medsearch.measurement.macs import count
+    from medsearch.measurement.memory.peak import training_peak
+    from medsearch.measurement.memory.step import StepMemory
+    from medsearch.measurement.memory.trace import run_part
 
     known = space.published or _usual(space)
     interface = Interface(task=known.task, channels=known.channels, outputs=known.outputs)
@@ -110,7 +109,7 @@ class _Row:
     keys: list[int] = field(default_factory=list)
 
     def add(self, module: Any, footprint: Any, *, keys: int | None) -> None:
-        from medsearch.measure.memory.peak import COPIES
+        from medsearch.measurement.memory.peak import COPIES
 
         self.parameters += sum(p.numel() for p in module.parameters())
         self.memory += footprint.held + footprint.output + (COPIES + 1) * footprint.weights

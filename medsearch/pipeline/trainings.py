@@ -26,6 +26,11 @@ def training(job: Job, genotype: Genotype, epochs: int) -> Remote:
     )
 
 
+def evaluation(job: Job, genotype: Genotype, epochs: int) -> Remote:
+    """A trial, by the evaluator that was asked for."""
+    return replace(training(job, genotype, epochs), evaluator=job.config.evaluator)
+
+
 def instead(job: Job, genotype: Genotype, problem: BaseException, before: int) -> str | None:
     """What is tried in place of a training that ended its process: once more, in 32 bits, if that keeps the budget."""
     if not isinstance(problem, ChildDied):

@@ -13,18 +13,19 @@ from medsearch.core.config import Node
 from medsearch.core.errors import RunError, UsageError
 from medsearch.core.files import read_json
 from medsearch.data import Dataset, Split
-from medsearch.export.checkpoint import Checkpoint, load_model
-from medsearch.measure.budget import show
-from medsearch.measure.device import Profile, describe
-from medsearch.measure.latency.parts import PartTimes
-from medsearch.measure.latency.runtime import RUNTIMES
-from medsearch.measure.latency.timing import input_shapes, session
-from medsearch.measure.memory.processor import instructions
-from medsearch.measure.threads import torch_threads
+from medsearch.exporters.checkpoint import Checkpoint, load_model
+from medsearch.measurement.budget import show
+from medsearch.measurement.device import Profile, describe
+from medsearch.measurement.latency.parts import PartTimes
+from medsearch.measurement.latency.runtime import RUNTIMES
+from medsearch.measurement.latency.timing import input_shapes, session
+from medsearch.measurement.memory.processor import instructions
+from medsearch.measurement.threads import torch_threads
 from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.setup import save_in_cache
-from medsearch.train import TrainingRecipe, make_task
+from medsearch.tasks import make_task, task_type
+from medsearch.train import TrainingRecipe
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
 PARTS = ("architecture", "verdict", "device", "instructions", "versions", "conditions", "limits")
@@ -91,21 +92,19 @@ def verify(path: Path) -> dict[str, Any]:
 
 def blank(checkpoint: Checkpoint, images: str) -> Dataset:
     """A data set of empty images that the model takes: what a step needs depends on shapes and types alone."""
-    task, size, outputs = checkpoint.interface.task, checkpoint.size, checkpoint.interface.outputs
-    count = outputs if task == "classification" else 1
-    images_NCS = np.zeros((count, checkpoint.interface.channels, *size), images)
-    targets: dict[str, np.ndarray] = {
-        "classification": np.arange(count),
-        "segmentation": (np.arange(np.prod(size)) % outputs).astype(np.uint8).reshape(1, *size),
-        "denoising": images_NCS,
-    }
-    split = Split(images=images_NCS, targets=targets[task])
+    task, size = checkpoint.interface.task, checkpoint.size
+    channels, outputs = checkpoint.interface.channels, checkpoint.interface.outputs
+    images_NCS = np.zeros((outputs, channels, *size), images)
+    targets = task_type(task).TARGET.example(
+        outputs, channels=channels, size=size, outputs=outputs, images=images_NCS.dtype
+    )
+    split = Split(images=images_NCS, targets=targets)
     return Dataset(
         name="blank",
         source="blank",
         task=task,
         dims=len(size),
-        channels=checkpoint.interface.channels,
+        channels=channels,
         size=size,
         classes=checkpoint.classes,
         train=split,

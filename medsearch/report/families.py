@@ -42,11 +42,11 @@ def standing(group: str, results: Data) -> Standing:
     """How the trials of one group did; only those trained to the end can be compared."""
     complete = [trial for trial in results.get("trials") or [] if trial.get("state") == "complete"]
     mine = [trial for trial in complete if group in groups_of(trial, results)]
-    best = min(mine, key=lambda trial: or_last(networks.error(results, trial)), default=None)
+    best = min(mine, key=lambda trial: or_last(networks.error(trial)), default=None)
     return Standing(
         trials=len(mine),
         best=best,
-        error=None if best is None else networks.error(results, best),
+        error=None if best is None else networks.error(best),
         on_front=sum(bool(trial.get("front")) for trial in mine),
         delivered=sum(group in groups_of(network, results) for network in networks.delivered(results)),
     )

@@ -145,9 +145,9 @@ def _metrics(results: Data) -> list[str]:
 
     def cell(network: Data, metric: str) -> str:
         values = ((network.get(split) or {}).get(metric) for split in ("validation", "test"))
-        return " / ".join(text(value, networks.metric_form(metric)) for value in values)
+        return " / ".join(text(value, networks.metric_form(results, metric)) for value in values)
 
-    head = [f"{networks.METRICS.get(metric, metric)}, val. / test" for metric in metrics]
+    head = [f"{networks.label(results, metric)}, val. / test" for metric in metrics]
     rows = [(f"`{network.get('id', DASH)}`", *(cell(network, metric) for metric in metrics)) for network in found]
     return _table(("network", *head), rows)
 

@@ -15,7 +15,6 @@ from medsearch.core.units import format_bytes, format_count
 Data = Mapping[str, Any]
 
 DASH = "–"
-METRICS = {"accuracy": "accuracy", "auc": "AUC", "dice": "Dice", "psnr": "PSNR"}
 QUANTITIES = {
     "memory": "memory_bytes",
     "latency": "latency_ms",
@@ -159,33 +158,40 @@ def outcome(results: Data) -> str:
 
 def metric_name(results: Data) -> str:
     """The metric that decides, as people write it."""
-    primary = results.get("primary") or "score"
-    return METRICS.get(primary, primary)
+    return label(results, results.get("primary") or "score")
+
+
+def label(results: Data, metric: str) -> str:
+    """A metric as people write it."""
+    return str(_metric(results, metric).get("label") or metric)
+
+
+def _metric(results: Data, metric: str) -> Data:
+    """What the task says of a metric: see :class:`~medsearch.tasks.Metric`."""
+    return (results.get("metrics") or {}).get(metric) or {}
 
 
 def score(results: Data, scores: Data | None) -> str:
     """The metric that decides, ``0.921`` or ``31.2 dB``."""
     primary = results.get("primary") or ""
-    return text((scores or {}).get(primary), metric_form(primary))
+    return text((scores or {}).get(primary), metric_form(results, primary))
 
 
-def metric_form(metric: str) -> Callable[[float], str]:
-    """Decibels with one digit, fractions with three."""
-    return "{:.1f} dB".format if metric == "psnr" else "{:.3f}".format
+def metric_form(results: Data, metric: str) -> Callable[[float], str]:
+    """With as many digits as the task gives it, three where it says nothing, and its unit."""
+    known = _metric(results, metric)
+    digits, unit = known.get("digits", 3), known.get("unit") or ""
+    return lambda value: f"{value:.{digits}f} {unit}".rstrip()
 
 
-def error(results: Data, network: Data) -> float | None:
-    """The validation error of a trial or a delivered network: what the deciding metric lacks to 1, or 10^(-PSNR/20)."""
-    scores = network.get("validation") or network.get("metrics") or {}
-    value = number(scores.get(results.get("primary")))
-    if value is None:
-        return number(network.get("error"))
-    return 10 ** (-value / 20) if results.get("primary") == "psnr" else 1 - value
+def error(network: Data) -> float | None:
+    """The validation error of a trial or a delivered network, as the task defines it."""
+    return number(network.get("error"))
 
 
 def error_name(results: Data) -> str:
     """What :func:`error` and the errors of the trials are."""
-    return "RMS error / intensity range" if results.get("primary") == "psnr" else f"1 − {metric_name(results)}"
+    return str(results.get("error_label") or "error")
 
 
 def prediction_text(results: Data, name: str) -> str:
@@ -210,8 +216,8 @@ def compression_rows(results: Data) -> list[tuple[str, str, str, str]]:
     for metric in dict.fromkeys([*old, *new]):
         was, now = number(old.get(metric)), number(new.get(metric))
         change = DASH if was is None or now is None else f"{now - was:+.3f}"
-        form = metric_form(metric)
-        rows.append((METRICS.get(metric, metric), text(was, form), text(now, form), change))
+        form = metric_form(results, metric)
+        rows.append((label(results, metric), text(was, form), text(now, form), change))
     return rows
 
 

@@ -94,7 +94,7 @@ def _points(results: Data, found: Sequence[Data]) -> list[_Point]:
     families = results.get("families") or {}
     points = []
     for place, network in enumerate(found, 1):
-        error = networks.error(results, network)
+        error = networks.error(network)
         known = {name: networks.best_known(network, name) for name in networks.QUANTITIES}
         cost = {name: value for name, value in known.items() if value is not None}
         kind = leading(stages_of(network), families)

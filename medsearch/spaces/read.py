@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from medsearch.core.config import read_yaml
 from medsearch.core.errors import SpaceError, suggest
+from medsearch.core.library import find
 from medsearch.spaces.genotype import is_value
 from medsearch.spaces.published import read_published
 from medsearch.spaces.space import BLOCK_KEYS, NO_PART, Space
@@ -16,8 +18,29 @@ _STAGE_KEYS = {"dim", "depth", "down", "mixers", "blocks", *BLOCK_KEYS}
 _SEARCHED = "To search, write {choice: [...]} or {range: [low, high]}."
 
 
-def read_space(data: Any, source: str, *, task: str = "classification") -> Space:
+def load_space(name: str, *, task: str = "classification", like: str = "") -> Space:
+    """The shipped space called ``name``, or the one in the file ``name``, with the head that it has for ``task``.
+
+    Args:
+        name: of a space, or of a YAML file.
+        task, like: as for :func:`read_space`.
+
+    Raises:
+        SpaceError: for a space that does not exist, or whose file says something else than a space.
+    """
+    path = find("spaces", name)
+    source = str(path) if name.endswith((".yaml", ".yml")) else name
+    return read_space(read_yaml(path), source, task=task, like=like)
+
+
+def read_space(data: Any, source: str, *, task: str = "classification", like: str = "") -> Space:
     """Check the shape of a space read from YAML and bind it to a task's head.
+
+    Args:
+        data: the YAML.
+        source: what messages call it.
+        task: whose head to take.
+        like: another task, whose head is taken where the space has none for ``task``.
 
     Raises:
         SpaceError: naming the file, the path within it, what was seen and what is legal there.
@@ -35,14 +58,15 @@ def read_space(data: Any, source: str, *, task: str = "classification") -> Space
     heads = data["heads"]
     if not isinstance(heads, dict) or not heads:
         raise SpaceError(f"{source}: heads", f"expected a head per task, got {heads!r}.")
-    if task not in heads:
+    served = task if task in heads else like
+    if served not in heads:
         raise SpaceError(f"{source}: heads", f"no head for task '{task}'.", f"Tasks: {', '.join(map(str, heads))}.")
     if not isinstance(data["stages"], list) or not data["stages"]:
         raise SpaceError(f"{source}: stages", f"expected a list of stages, got {data['stages']!r}.")
     down = data.get("down", {"name": "conv3s2"})
     stages = [_read_stage(stage, f"{source}: stages[{i}]", down, i) for i, stage in enumerate(data["stages"])]
     tree = {"stem": _read_part(data["stem"], f"{source}: stem"), "stages": stages}
-    tree["head"] = _read_part(heads[task], f"{source}: heads.{task}")
+    tree["head"] = _read_part(heads[served], f"{source}: heads.{served}")
     _check_options(tree, f"{source}: ")
     published = None
     if "published" in data:

@@ -16,11 +16,11 @@ from medsearch.config import SearchConfig
 from medsearch.core.errors import UsageError
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
-from medsearch.measure.calibration import Accuracy, Measured, calibrate
-from medsearch.measure.device import Profile
-from medsearch.measure.latency.runtime import DEFAULT
-from medsearch.measure.memory.processor import instructions
-from medsearch.measure.model import Conditions, CostModel
+from medsearch.measurement.calibration import Accuracy, Measured, calibrate
+from medsearch.measurement.device import Profile
+from medsearch.measurement.latency.runtime import DEFAULT
+from medsearch.measurement.memory.processor import instructions
+from medsearch.measurement.model import Conditions, CostModel
 from medsearch.pipeline.operators import exercise
 from medsearch.pipeline.profile import make_profile, profiled
 from medsearch.pipeline.setup import CALIBRATION_NETWORKS, Setup, prepare, save_in_cache

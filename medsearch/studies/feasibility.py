@@ -22,12 +22,12 @@ from typing import Any
 
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
-from medsearch.measure.budget import Budget, Costs
-from medsearch.measure.calibration import Measured
-from medsearch.measure.model import CostModel
+from medsearch.measurement.budget import Budget, Costs
+from medsearch.measurement.calibration import Measured
+from medsearch.measurement.model import CostModel
+from medsearch.nas import Search, Trial, front, read_strategy
+from medsearch.nas.store import Store
 from medsearch.pipeline.setup import Setup
-from medsearch.search import Search, Trial, front, read_strategy
-from medsearch.search.store import Store
 from medsearch.spaces import Genotype, Space
 
 FIELDS = (

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from medsearch.backbones import Interface, build
 from medsearch.core.files import append_row, read_rows
-from medsearch.measure.budget import Budget
-from medsearch.measure.calibration import Accuracy, upper_ratio
-from medsearch.measure.memory.peak import training_peak
-from medsearch.measure.memory.step import StepMemory, this_device
-from medsearch.measure.memory.workspace import Workspaces
-from medsearch.measure.model import CostModel
-from medsearch.measure.threads import torch_threads
-from medsearch.pipeline.setup import read_named_space
-from medsearch.spaces import Genotype, Space
-from medsearch.train import Task, TrainingRecipe, make_task
+from medsearch.measurement.budget import Budget
+from medsearch.measurement.calibration import Accuracy, upper_ratio
+from medsearch.measurement.memory.peak import training_peak
+from medsearch.measurement.memory.step import StepMemory, this_device
+from medsearch.measurement.memory.workspace import Workspaces
+from medsearch.measurement.model import CostModel
+from medsearch.measurement.threads import torch_threads
+from medsearch.spaces import Genotype, Space, load_space
+from medsearch.tasks import Task, make_task, task_type
+from medsearch.train import TrainingRecipe
 from medsearch.train.step_cost import learning_memory, traced_memory
 
 FIELDS = (
@@ -74,16 +74,16 @@ class MemoryCase:
     @property
     def interface(self) -> Interface:
         """What networks take and give."""
-        outputs = self.channels if self.task == "denoising" else self.outputs
+        outputs = self.channels if task_type(self.task).RESTORES else self.outputs
         return Interface(task=self.task, channels=self.channels, outputs=outputs)
 
     def batch_of_zeros(self, device: str) -> tuple[Tensor, Tensor]:
         """Images and targets."""
         images = torch.zeros(self.batch, self.channels, *self.size, device=device)
-        if self.task == "denoising":
-            return images, images.clone()
-        shape = (self.batch,) if self.task == "classification" else (self.batch, *self.size)
-        return images, torch.zeros(shape, dtype=torch.int64, device=device)
+        target = task_type(self.task).TARGET
+        shape = target.shape(channels=self.channels, size=self.size, outputs=self.interface.outputs)
+        kind = torch.int64 if target.classes else torch.float32
+        return images, torch.zeros(self.batch, *shape, dtype=kind, device=device)
 
 
 CASES = tuple(
@@ -174,7 +174,7 @@ def _draw(cases: Sequence[MemoryCase], networks: int, seed: int) -> Iterator[tup
     """Networks of every case, all of a case one after the other: they share parts."""
     for i, case in enumerate(cases):
         count = networks // len(cases) + (i < networks % len(cases))
-        space, rng = read_named_space(case.space, task=case.task), random.Random(f"{seed} {case}")
+        space, rng = load_space(case.space, task=case.task), random.Random(f"{seed} {case}")
         predictor = _Predictor(case)
         for _ in range(count):
             yield predictor, space.sample(rng)

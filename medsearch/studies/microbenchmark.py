@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from medsearch.measure.latency.timing import Latency, clock
+from medsearch.measurement.latency.timing import Latency, clock
 
 Run = Callable[[], object]
 

@@ -19,10 +19,10 @@ from medsearch.blocks import MIXERS
 from medsearch.core.config import Node, read_node
 from medsearch.core.errors import RefusedError, RunError, UsageError, suggest
 from medsearch.core.files import write_text
-from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.device import describe
-from medsearch.measure.latency.timing import clock, session
-from medsearch.measure.threads import torch_threads
+from medsearch.exporters.onnx import to_onnx_fast
+from medsearch.measurement.device import describe
+from medsearch.measurement.latency.timing import clock, session
+from medsearch.measurement.threads import torch_threads
 from medsearch.studies.microbenchmark import (
     Microbenchmark,
     Run,

@@ -11,9 +11,8 @@ from medsearch.core.config import read_yaml
 from medsearch.core.errors import SpaceError
 from medsearch.core.library import find, names
 from medsearch.core.units import format_count
-from medsearch.measure.macs import count
-from medsearch.pipeline.setup import read_named_space
-from medsearch.spaces import Space
+from medsearch.measurement.macs import count
+from medsearch.spaces import Space, load_space
 
 TOLERANCE = 1e-3
 """How far multiply-adds may be from the published ones, which are printed with three or four digits."""
@@ -29,7 +28,7 @@ def read_point(name: str) -> Space:
     published = read_yaml(find("spaces", name)).get("published")
     if not isinstance(published, dict):
         raise SpaceError(f"{name}: published", "is missing.", f"Known: {', '.join(points())}.")
-    return read_named_space(name, task=published.get("task", "classification"))
+    return load_space(name, task=published.get("task", "classification"))
 
 
 def verify_published(name: str | None = None) -> list[dict[str, Any]]:

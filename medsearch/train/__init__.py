@@ -1,19 +1,20 @@
 """Model and data to trained model and scores."""
 
-from medsearch.train.evaluator import Trained, Training, fresh
+from medsearch.train.evaluator import EVALUATORS, Evaluation, Evaluator, Trained, fresh
+from medsearch.train.evaluators.training import Training
 from medsearch.train.loop import Epoch, TrainingError, TrainingRecipe, evaluate, predict, train
-from medsearch.train.task import Task, make_task
 
 __all__ = [
+    "EVALUATORS",
     "Epoch",
+    "Evaluation",
+    "Evaluator",
     "TrainingRecipe",
-    "Task",
     "Trained",
     "Training",
     "TrainingError",
     "evaluate",
     "fresh",
-    "make_task",
     "predict",
     "train",
 ]

@@ -33,7 +33,7 @@ class Augment:
     def __call__(self, images_BCS: Tensor, targets: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Change images, and targets alike where they are maps of the same spatial size."""
         spatial = tuple(images_BCS.shape[2:])
-        dense = targets.ndim > 1 and tuple(targets.shape[-len(spatial) :]) == spatial
+        dense = targets.ndim > len(spatial) and tuple(targets.shape[-len(spatial) :]) == spatial
         images, maps = [], []
         for chunk, target in zip(images_BCS.chunk(self.groups), targets.chunk(self.groups), strict=True):
             change = self._draw(spatial, rng)

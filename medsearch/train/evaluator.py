@@ -1,41 +1,85 @@
-"""Score a genotype by training it for a short while: the evaluator that a search is given."""
+"""What a search tries networks with: ``Genotype -> Evaluation``.  One evaluator a file, here or in a plugin."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from medsearch.backbones import Interface, Network, build
+from medsearch.core.registry import Registry
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
-from medsearch.train.loop import Epoch, TrainingRecipe, train
-from medsearch.train.task import Task
+from medsearch.tasks import Task
+from medsearch.train.loop import TrainingRecipe
+
+EVALUATORS = Registry("evaluator", "medsearch.train.evaluators")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A trained network with what its training showed.
+class Evaluation:
+    """What trying a genotype showed; plain enough to travel between processes.
 
     Args:
-        model: with averaged weights, in eval mode; None where only the scores are wanted.
-        error: on the validation split, what a search minimises.
-        metrics: on the validation split.
-        curve: error after every evaluated epoch.
-        stopped: whether training ended early.
-        epochs: that were trained.
+        error: on the validation split, what a search minimises; smaller is better.
+        metrics: on the validation split, as far as they are known.
+        curve: error after every evaluated epoch, by which later trials are stopped early; empty where there are none.
+        stopped: whether it ended early.
         seconds: that it took.
     """
 
-    model: nn.Module | None
     error: float
-    metrics: dict[str, float]
-    curve: tuple[float, ...]
-    stopped: bool
+    metrics: dict[str, float] = field(default_factory=dict)
+    curve: tuple[float, ...] = ()
+    stopped: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Evaluation):
+    """A trained network with what its training showed.
+
+    Args:
+        model: with averaged weights, in eval mode, on the CPU; None where only the scores are wanted.
+        epochs: that were trained.
+    """
+
+    model: nn.Module | None
     epochs: int
-    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator(ABC):
+    """Tries genotypes on one data set.  A search makes one in each worker process, and calls it there.
+
+    The same genotype gives the same error again, as far as the machine computes the same; the test split stays sealed.
+
+    Args:
+        data: its training split may be learnt from; its validation split judges.
+        task: loss and metrics.
+        interface: of the networks.
+        recipe: how the search trains, with the epochs of a trial, the batch, the precision and the seed.
+        evaluate_every: epochs between evaluations, for evaluators that train.
+    """
+
+    data: Dataset
+    task: Task
+    interface: Interface
+    recipe: TrainingRecipe
+    evaluate_every: int = 1
+
+    @abstractmethod
+    def __call__(self, genotype: Genotype, bounds: tuple[float, ...] = ()) -> Evaluation:
+        """Try ``genotype``; may stop where the error after the i-th evaluated epoch is above ``bounds[i]``.
+
+        What it raises makes the trial a failed one, with that as its reason.
+        """
+
+    def network(self, genotype: Genotype) -> Network:
+        """The untrained network of ``genotype``, seeded by the recipe, on the device that computes."""
+        return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
 
 def fresh(genotype: Genotype, interface: Interface, data: Dataset, *, seed: int) -> Network:
@@ -48,45 +92,3 @@ def fresh(genotype: Genotype, interface: Interface, data: Dataset, *, seed: int)
     model.standardize.mean.copy_(torch.tensor(mean).reshape(shape))
     model.standardize.std.copy_(torch.tensor(std).clamp_min(1e-6).reshape(shape))
     return model.cuda() if torch.cuda.is_available() else model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """Trains genotypes on one data set by one recipe.
-
-    Args:
-        data: trained and validated on.
-        task: loss and metrics.
-        interface: of the networks.
-        recipe: how to train, the number of epochs included.
-        evaluate_every: epochs between evaluations.
-    """
-
-    data: Dataset
-    task: Task
-    interface: Interface
-    recipe: TrainingRecipe
-    evaluate_every: int = 1
-
-    def __call__(self, genotype: Genotype, bounds: tuple[float, ...] = (), *, keep_model: bool = True) -> Trained:
-        """Train from fresh weights; stop where the error after the i-th evaluation is above ``bounds[i]``."""
-        curve: list[float] = []
-        start = time.monotonic()
-
-        def note(epoch: Epoch) -> bool:
-            curve.append(self.task.error(epoch.metrics))
-            return len(curve) > len(bounds) or curve[-1] <= bounds[len(curve) - 1]
-
-        model = fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
-        averaged, record = train(
-            model, self.data, self.task, self.recipe, watch=note, evaluate_every=self.evaluate_every
-        )
-        return Trained(
-            model=averaged.cpu() if keep_model else None,
-            error=curve[-1],
-            metrics=record[-1].metrics,
-            curve=tuple(curve),
-            stopped=record[-1].number < self.recipe.epochs,
-            epochs=record[-1].number,
-            seconds=time.monotonic() - start,
-        )

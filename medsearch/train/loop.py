@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from medsearch.backbones import Network
 from medsearch.core.errors import MedsearchError
 from medsearch.data import Dataset, Split
+from medsearch.tasks import Task
 from medsearch.train.augment import Augment
 from medsearch.train.checkpointing import checkpointed
-from medsearch.train.task import Task
 
 
 class TrainingError(MedsearchError):
@@ -140,7 +140,7 @@ class Stepper:
         """Learn from one batch of raw images (B, C, *S) and return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        changed, wanted = self.recipe.augment(torch.from_numpy(images).float(), as_target(targets, images), rng)
+        changed, wanted = self.recipe.augment(torch.from_numpy(images).float(), self.task.TARGET.tensor(targets), rng)
         return self.learn(changed, wanted)
 
     def learn(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def evaluate(model: nn.Module, split: Split, task: Task, *, batch: int = 128) ->
     output = predict(model, split.images, batch=batch)
     if not torch.isfinite(output).all():
         raise TrainingError("evaluation", "the network gives values that are not finite.", "Lower the learning rate.")
-    return task.metrics(output, as_target(split.targets, split.images))
+    return task.metrics(output, task.TARGET.tensor(split.targets))
 
 
 @torch.no_grad()
@@ -210,12 +210,6 @@ def predict(model: nn.Module, images: np.ndarray, *, batch: int = 128) -> Tensor
     ]
     model.train(mode)
     return torch.cat(outputs)
-
-
-def as_target(targets: np.ndarray, images: np.ndarray) -> Tensor:
-    """Targets as the losses want them: labels and masks as int64, and images, which have a channel axis, as float32."""
-    tensor = torch.from_numpy(targets)
-    return tensor.float() if targets.ndim == images.ndim else tensor.long()
 
 
 def one_cycle(progress: float, warmup: float) -> float:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.data import Dataset
-from medsearch.measure.memory.peak import measured_peak, traced_peak
-from medsearch.measure.memory.trace import fake
-from medsearch.measure.memory.workspace import Workspaces
+from medsearch.measurement.memory.peak import measured_peak, traced_peak
+from medsearch.measurement.memory.trace import fake
+from medsearch.measurement.memory.workspace import Workspaces
+from medsearch.tasks import Task
 from medsearch.train.loop import Stepper, TrainingRecipe
-from medsearch.train.task import Task
 
 
 def _batch(data: Dataset, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ small networks leave threads waiting for each other, and they do not collapse wh
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,9 +15,9 @@ from medsearch.backbones import Interface
 from medsearch.core.children import Children, available_memory
 from medsearch.data import Dataset
 from medsearch.spaces import Genotype
-from medsearch.train.evaluator import Trained, Training
+from medsearch.tasks import make_task
+from medsearch.train.evaluator import EVALUATORS, Evaluation, Evaluator, Trained
 from medsearch.train.loop import TrainingRecipe
-from medsearch.train.task import make_task
 
 _data: Dataset | None = None
 
@@ -42,9 +42,10 @@ def held() -> Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A :class:`Training` whose data is already in the worker, so that only its configuration travels.
+    """An evaluator whose data is already in the worker, so that only its configuration travels.
 
     Args:
+        evaluator: its name.
         interface: of the networks.
         recipe: how to train.
         evaluate_every: epochs between evaluations.
@@ -52,6 +53,7 @@ class Remote:
         limit_s: seconds that it may take; a process that takes longer is ended.
     """
 
+    evaluator: str = "training"
     interface: Interface
     recipe: TrainingRecipe
     evaluate_every: int = 1
@@ -59,14 +61,15 @@ class Remote:
     limit_s: float | None = None
     doing: str = "training"
 
-    def __call__(self, genotype: Genotype, bounds: tuple[float, ...] = ()) -> Trained:
-        """Train ``genotype`` in the process this is called in."""
+    def __call__(self, genotype: Genotype, bounds: tuple[float, ...] = ()) -> Evaluation:
+        """Try ``genotype`` in the process this is called in."""
         data = held()
         task = make_task(self.interface.task, outputs=self.interface.outputs, dims=data.dims)
-        training = Training(
+        evaluate: Evaluator = EVALUATORS.find(self.evaluator, where="--evaluator")(
             data=data, task=task, interface=self.interface, recipe=self.recipe, evaluate_every=self.evaluate_every
         )
-        return training(genotype, bounds, keep_model=self.keep_model)
+        found = evaluate(genotype, bounds)
+        return replace(found, model=None) if isinstance(found, Trained) and not self.keep_model else found
 
 
 def default_workers() -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsearch.blocks.attention import MASKED, OffsetTable, Projections, SoftmaxProduct, attention_heads
+from oracles import macs, parameter_count
 
 DIM, HEADS, WIDTH = 24, 3, 8
 FEW, MANY = 5, 2 * WIDTH + 1
@@ -119,22 +120,22 @@ def test_a_selection_counts_from_the_keys_that_are_offered():
 @pytest.mark.parametrize("differential", [False, True])
 def test_costs_what_it_says(differential, qk_dim, select, keys):
     made = core(qk_dim, differential=differential, select=select, least=2)
-    assert made.weights() == sum(parameter.numel() for parameter in made.parameters())
+    assert parameter_count(made) == sum(parameter.numel() for parameter in made.parameters())
     with FlopCounterMode(display=False) as counter:
         made.to("meta")(*(part.to("meta") for part in inputs(made, keys, 1)))
-    assert counter.get_total_flops() == 2 * made.macs(4, keys)
+    assert counter.get_total_flops() == 2 * macs(made, 4, keys)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("switches", [{}, {"bias": False}, {"gate": True, "local": 3}])
 def test_projections_have_as_many_weights_as_they_say(switches, dims):
     made = Projections("x", DIM, attention_heads("x", DIM, HEADS, WIDTH, 2), dims=dims, **switches)
-    assert made.weights() == sum(parameter.numel() for parameter in made.parameters())
+    assert parameter_count(made) == sum(parameter.numel() for parameter in made.parameters())
 
 
 def test_a_table_has_an_entry_for_every_offset():
     table = OffsetTable((3, 2), 4)
-    assert table.weights() == table.table.numel() == 5 * 3 * 4
+    assert parameter_count(table) == table.table.numel() == 5 * 3 * 4
     offsets = [torch.tensor([[0, -2], [2, 1]]), torch.tensor([[1, 0, -1]])]
     entries = table.table.reshape(5, 3, 4)
     bias_HTM = table(offsets)

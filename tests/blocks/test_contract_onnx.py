@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from medsearch.export.onnx import to_onnx_fast
+from medsearch.exporters.onnx import to_onnx_fast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Where a part looks is what it says, and no side of a map is special unless the part says so."""
+"""Parts look as far as their oracles say, and no side of a map is special unless those say so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from medsearch.blocks.nd import CONV
+from oracles import mirror_image, receptive_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,33 +43,33 @@ def distances(part: Part, module: nn.Module, size: tuple[int, ...], axis: int) -
 
 
 @torch.no_grad()
-def test_looks_as_far_as_it_says_and_no_further(any_branch: Part, dims: int) -> None:
+def test_looks_as_far_as_its_oracle_says_and_no_further(any_branch: Part, dims: int) -> None:
     """And what says to look at the whole map reaches half of a long one at least, in one of five random states."""
     for part in any_branch.config(dims) if dims == 2 else [any_branch]:
-        reach = part.build(dims).reach()
+        field = receptive_field(part.build(dims))
         farthest = 0
         for _ in range(5):
             module = part.trained(dims).double()
             for axis in range(dims):
-                length = LONG if reach is None else 2 * (reach.positions + reach.step) + 1
+                length = LONG if field is None else 2 * (field.radius + field.step) + 1
                 seen = int(distances(part, module, stretched(dims, axis, length), axis).max())
-                assert reach is None or seen <= reach.positions, f"{part.knobs}: {seen} along axis {axis}"
+                assert field is None or seen <= field.radius, f"{part.knobs}: {seen} along axis {axis}"
                 farthest = max(farthest, seen)
-            if farthest == (reach or (LONG // 2,))[0] or (reach is None and farthest >= LONG // 2):
+            if farthest == (field or (LONG // 2,))[0] or (field is None and farthest >= LONG // 2):
                 break
         else:
-            raise AssertionError(f"{part.knobs}: sees {farthest} positions far, says {reach}")
+            raise AssertionError(f"{part.knobs}: sees {farthest} positions far, not {field}")
 
 
 @torch.no_grad()
 def test_a_moved_input_moves_the_output(any_branch: Part, dims: int, close: Callable[..., bool]) -> None:
-    """By as many positions as the part says, away from the borders."""
+    """By as many positions as the oracle says, away from the borders."""
     for part in any_branch.config(dims) if dims == 2 else [any_branch]:
         module = part.trained(dims).double()
-        reach = module.reach()
-        if reach is None:
+        field = receptive_field(module)
+        if field is None:
             continue
-        far, step = reach
+        far, step = field
         for axis in range(dims):
             length = 2 * (far + step) + 1
             (x,) = (x.double() for x in part.arguments(stretched(dims, axis, length + step), batch=1))
@@ -79,21 +80,18 @@ def test_a_moved_input_moves_the_output(any_branch: Part, dims: int, close: Call
 
 
 def mirrored(module: nn.Module, dims: int, axis: int) -> nn.Module | None:
-    """The part as a mirror along ``axis`` shows it: convolutions flipped, and what modules say of their own tensors.
+    """The part as a mirror along ``axis`` shows it: convolutions flipped, and what has an oracle as that says.
 
-    A module that indexes positions in another way has a method ``mirrored(axis)``: its tensors in the mirror by name,
-    or None where no weights of it compute the mirrored map.
+    None where no weights of it compute the mirrored map.
     """
     state = {}
     for name, inner in reversed(list(module.named_modules())):
-        said = {}
-        if hasattr(inner, "mirrored"):
-            said = inner.mirrored(axis)
-            if said is None:
-                return None
-        elif isinstance(inner, CONVOLUTIONS) and inner.weight.ndim == dims + 2:
-            said = {"weight": inner.weight.flip(2 + axis)}
-        state |= {f"{name}.{key}" if name else key: tensor for key, tensor in said.items()}
+        seen = mirror_image(inner, axis)
+        if seen is None:
+            return None
+        if isinstance(inner, CONVOLUTIONS) and inner.weight.ndim == dims + 2:
+            seen = {"weight": inner.weight.flip(2 + axis)}
+        state |= {f"{name}.{key}" if name else key: tensor for key, tensor in seen.items()}
     image = copy.deepcopy(module)
     assert not image.load_state_dict(state, strict=False).unexpected_keys
     return image

@@ -22,8 +22,8 @@ from medsearch.blocks.mixers.grid_gmlp import GridGmlp
 from medsearch.blocks.mixers.multi_axis_gmlp import MultiAxisGmlp
 from medsearch.blocks.mixers.multi_window_gmlp import MultiWindowGmlp
 from medsearch.blocks.positions_mlp import PositionGmlp
-from medsearch.blocks.reach import Reach
-from medsearch.measure.memory.trace import footprint
+from medsearch.measurement.memory.trace import footprint
+from oracles import ReceptiveField, mirror_image, parameter_count, receptive_field
 
 Position = tuple[int, ...]
 
@@ -229,7 +229,7 @@ def reached(mixer: nn.Module, size: Position, position: Position) -> set[Positio
 def test_a_block_sees_its_neighbours_only(kind: type[nn.Module]) -> None:
     assert reached(spread(kind(4, dims=2, block=2)), (4, 6), (1, 4)) == {(0, 4), (0, 5), (1, 4), (1, 5)}
     assert reached(spread(kind(4, dims=2, block="1x3")), (4, 6), (1, 4)) == {(1, 3), (1, 4), (1, 5)}
-    assert kind(4, dims=3, block="1x4x6").reach() == Reach(5, 12)
+    assert receptive_field(kind(4, dims=3, block="1x4x6")) == ReceptiveField(5, 12)
 
 
 def test_a_grid_sees_the_whole_map_in_strides() -> None:
@@ -254,7 +254,7 @@ def test_where_all_sets_fit_a_mirrored_map_is_mixed_as_well(name: str, axis: int
     state = dict(spread(mixer.double()).state_dict())
     for path, inner in mixer.named_modules():
         if isinstance(inner, BlockGmlp | GridGmlp):
-            state |= {f"{path}.{key}".lstrip("."): tensor for key, tensor in inner.mirrored(axis).items()}
+            state |= {f"{path}.{key}".lstrip("."): tensor for key, tensor in mirror_image(inner, axis).items()}
     image = copy.deepcopy(mixer)
     image.load_state_dict(state)
     x_BCS = torch.randn(1, 4, 6, 12, dtype=torch.float64)
@@ -267,21 +267,22 @@ def fullmlp_encoder() -> int:
     for level, edge in enumerate((8, 8, 6, 6, 4)):
         dim = 24 * 2**level
         gated = MultiAxisGmlp(dim, dims=3, block=edge, grid=edge)
-        total += 2 * (gated.weights() + ChannelAttentionBlock(dim, dims=3).weights())
+        total += 2 * (parameter_count(gated) + parameter_count(ChannelAttentionBlock(dim, dims=3)))
     return total
 
 
 def test_published_networks_have_their_published_number_of_parameters() -> None:
     """What is beside the mixers is written out: patch embedding, channel MLPs, norms, head."""
     with torch.device("meta"):
-        mixer = 12 * (BlockMlp(768, dims=2, block=14, hidden=384).weights() + 2 * 768 + 2 * 4 * 768**2 + 5 * 768)
+        mixer = 12 * (parameter_count(BlockMlp(768, dims=2, block=14, hidden=384)) + 2 * 768 + 2 * 4 * 768**2 + 5 * 768)
         assert mixer + 768 * (3 * 256 + 1) + 2 * 768 + 1000 * (768 + 1) == 59_880_472  # Mixer-B/16
-        gmlp = 30 * BlockGmlp(256, dims=2, block=14, ratio=3.0).weights()
+        gmlp = 30 * parameter_count(BlockGmlp(256, dims=2, block=14, ratio=3.0))
         assert gmlp + 256 * (3 * 256 + 1) + 2 * 256 + 1000 * (256 + 1) == 19_422_656  # gMLP-S/16
-        shift = [AxialShift(dim, dims=2).weights() + 2 * dim + 8 * dim**2 + 5 * dim for dim in (96, 192, 384, 768)]
+        widths = (96, 192, 384, 768)
+        shift = [parameter_count(AxialShift(dim, dims=2)) + 2 * dim + 8 * dim**2 + 5 * dim for dim in widths]
         assert 2 * shift[0] + 2 * shift[1] + 6 * shift[2] + 2 * shift[3] == 25_953_600  # the blocks of AS-MLP-T
         assert fullmlp_encoder() + 16_250_356 == 44_116_968  # FullMLP: the rest of it has 16,250,356
-        assert MultiWindowGmlp(16, dims=3).weights() == 137_750  # the layer of CorrMLP at 16 channels
+        assert parameter_count(MultiWindowGmlp(16, dims=3)) == 137_750  # the layer of CorrMLP at 16 channels
 
 
 @pytest.mark.parametrize(

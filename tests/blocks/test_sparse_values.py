@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.mixers.compressed_attention import _merged, _ranked
+from oracles import macs, parameter_count
 
 
 def build(name: str, dim: int, dims: int, seed: int = 0, **knobs: object) -> nn.Module:
@@ -183,7 +184,7 @@ def test_medformer_has_its_published_number_of_parameters(dim, published):
     for width, depth, top in zip(widths, (2, 2, 8, 2), (1, 4, 16, 16), strict=True):
         bias = width != widths[3]
         mixer = MIXERS["region_topk_attention"](width, dims=2, top_regions=top, bias=bias)
-        total += depth * (mixer.weights() + 10 * width + 2 * width + 6 * width**2 + 4 * width)
+        total += depth * (parameter_count(mixer) + 10 * width + 2 * width + 6 * width**2 + 4 * width)
         total += 0 if width == dim else 9 * width // 2 * width + 3 * width
     assert total == published
 
@@ -191,14 +192,14 @@ def test_medformer_has_its_published_number_of_parameters(dim, published):
 def test_compressed_attention_has_the_published_number_of_parameters():
     # The mixer of TCSAFormer's first stage with its LayerNorm: q, k and v, the keys and the query of the choice without
     # bias, the projection with one.
-    assert MIXERS["compressed_attention"](64, dims=2).weights() == 128 + 6 * 64 * 64 + 64
+    assert parameter_count(MIXERS["compressed_attention"](64, dims=2)) == 128 + 6 * 64 * 64 + 64
 
 
 def test_compressed_attention_costs_what_its_source_does():
     # The block's formula at 56 x 56 without its depthwise position: K = 1568 kept, M = 1097 left.
     n, c, kept, left_over = 56 * 56, 64, 1568, 1097
     expected = n * c**2 + c**2 + n * c + (kept // 2) ** 2 * c + 3 * left_over * c**2 + 2 * left_over**2 * c + n * c**2
-    assert MIXERS["compressed_attention"](64, dims=2).macs((56, 56)) == expected
+    assert macs(MIXERS["compressed_attention"](64, dims=2), (56, 56)) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES, STEMS
+from oracles import macs, parameter_count
 
 SIZES = [(9, 11), (5, 6, 7)]
 every_size = pytest.mark.parametrize("size", SIZES, ids=str)
@@ -308,7 +309,7 @@ def test_none_keeps_the_map(size: tuple[int, ...]) -> None:
     torch.testing.assert_close(part(x), convolved(part.project, x, (1,) * len(size)))
     part, x = down("none", size, dim=4)
     assert torch.equal(part(x), x)
-    assert part.scale(size) == size and part.weights() == part.macs(size) == 0
+    assert part.scale(size) == size and parameter_count(part) == macs(part, size) == 0
 
 
 @every_size
@@ -393,7 +394,7 @@ def test_has_as_many_weights_as_the_published_part(
     registry: Any, name: str, widths: tuple[int, int], knobs: dict[str, Any], expected: int
 ) -> None:
     part = registry[name](*widths, **{"dims": 2, **knobs})
-    assert part.weights() == sum(parameter.numel() for parameter in part.parameters()) == expected
+    assert parameter_count(part) == sum(parameter.numel() for parameter in part.parameters()) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from medsearch.core.errors import DataError
-from medsearch.data import check, embedded
+from medsearch.data import check
 from medsearch.data.dataset import Dataset
+from medsearch.data.readers import embedded
 
 FULL_NAMES = [name for name in embedded.known() if "-" in name]
 

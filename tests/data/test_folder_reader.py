@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from medsearch.core.errors import DataError
-from medsearch.data import folder
+from medsearch.data.readers import folder
 from medsearch.data.splits import image_hashes
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from medsearch.core.errors import DataError
-from medsearch.data import load
+from medsearch.data import READERS, Dataset, load
+from medsearch.data.readers import readers
 
 
 def test_nothing_given_is_the_embedded_sample():
@@ -37,10 +38,32 @@ def test_a_file_and_a_folder_are_told_apart(tmp_path: Path):
         ("brain2d-clasification", None, "no such file, .*\n  Did you mean 'brain2d-classification'"),
         ("embedded:brain", None, "embedded:brain: no such embedded set"),
         ("missing.npz", None, "missing.npz: no such file"),
-        (__file__, None, "is neither an .npz file nor a folder of classes"),
+        (__file__, None, "is nothing that a reader takes.\n  Read are .*, a folder of classes, an .npz file"),
         (None, "clasification", "unknown task 'clasification'.\n  Did you mean 'classification'"),
     ],
 )
 def test_a_wrong_source_is_answered_with_what_exists(source: str | None, task: str | None, said: str):
     with pytest.raises(DataError, match=said):
         load(source, task=task)
+
+
+class Letters:
+    """Takes what the embedded reader takes too."""
+
+    TAKES = "letters"
+
+    def claims(self, source: str) -> bool:
+        return source in ("letters:a", "brain2d")
+
+    def read(self, source: str, *, task: str | None = None) -> Dataset:
+        raise DataError(source, f"read for {task}.")
+
+
+def test_readers_of_other_packages_are_asked_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(READERS._load(), "zeta", Letters)
+    assert [type(reader).__name__ for reader in readers()][0] == "Letters"
+    for source in ("letters:a", "brain2d"):
+        with pytest.raises(DataError, match=f"{source}: read for None"):
+            load(source)
+    with pytest.raises(DataError, match="Read are letters, the name of an embedded set, a folder"):
+        load(__file__)

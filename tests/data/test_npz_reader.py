@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medsearch.core.errors import DataError
-from medsearch.data import npz
+from medsearch.data.readers import npz
 
 RNG = np.random.default_rng(0)
 

@@ -11,12 +11,13 @@ import pytest
 from medsearch.backbones import Interface
 from medsearch.core.config import parse_yaml
 from medsearch.data import Dataset, Split
-from medsearch.measure.device import Profile
-from medsearch.measure.model import Conditions, CostModel
+from medsearch.measurement.device import Profile
+from medsearch.measurement.model import Conditions, CostModel
 from medsearch.pipeline.fitting import Fitting
 from medsearch.pipeline.measurement import changing_memory, inference_memory
 from medsearch.spaces import Genotype, read_space
-from medsearch.train import TrainingRecipe, fresh, make_task
+from medsearch.tasks import make_task
+from medsearch.train import TrainingRecipe, fresh
 from medsearch.train.step_cost import step_memory
 
 SPACE = """\

@@ -16,16 +16,17 @@ from medsearch.backbones import Interface, build
 from medsearch.cli import main
 from medsearch.core.config import parse_yaml
 from medsearch.core.errors import MedsearchError
-from medsearch.export.checkpoint import load_model, save_model
-from medsearch.export.onnx import to_onnx_fast
-from medsearch.measure.device import Profile, describe
-from medsearch.measure.latency.parts import PartTimes
-from medsearch.measure.memory.processor import instructions
+from medsearch.exporters.checkpoint import load_model, save_model
+from medsearch.exporters.onnx import to_onnx_fast
+from medsearch.measurement.device import Profile, describe
+from medsearch.measurement.latency.parts import PartTimes
+from medsearch.measurement.memory.processor import instructions
 from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.verification import blank, verify
 from medsearch.spaces import read_space
-from medsearch.train import TrainingRecipe, make_task
+from medsearch.tasks import make_task
+from medsearch.train import TrainingRecipe
 
 SPACE = """\
 name: tiny

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from medsearch.tasks.kinds.classification import Classification
+
 MIXERS = ["dwconv", "linear_attention", "window_attention", "region_topk_attention", "block_gmlp", "grid_gmlp"]
 
 
@@ -44,6 +46,7 @@ def deliver(t: dict[str, Any], *, best: bool) -> dict[str, Any]:
     error, latency, memory = t["error"] * 0.55, t["latency_ms"], t["memory_bytes"]
     return {
         **{key: t[key] for key in ("id", "mixers", "parameters", "macs")},
+        "error": error,
         "validation": {"accuracy": 1 - error, "auc": 1 - error / 5},
         "test": {"accuracy": 1 - error - 0.008, "auc": 1 - error / 5 - 0.002},
         "best": best,
@@ -82,6 +85,8 @@ def search_results() -> dict[str, Any]:
             "sha256": "ab" * 32,
         },
         "primary": "accuracy",
+        "metrics": {name: metric.to_data() for name, metric in Classification.METRICS.items()},
+        "error_label": "1 − accuracy",
         "space": {"name": "hybrid2d-tiny", "architectures": 123_456_789_012},
         "recipe": {"epochs_search": 8, "epochs_full": 40, "batch": 64, "precision": "bf16", "learning_rate": 0.004},
         "budgets": [

@@ -81,16 +81,17 @@ def test_networks_are_numbered_from_the_fastest_and_unknown_ones_come_last(resul
     assert speeds[-1] is None and speeds[:-1] == sorted(speeds[:-1])
 
 
-def test_the_error_is_on_the_scale_of_the_trials():
-    assert networks.error({"primary": "dice"}, {"validation": {"dice": 0.8}}) == pytest.approx(0.2)
-    # 10^(-20/20): a mean squared error of 1 % of the squared range
-    assert networks.error({"primary": "psnr"}, {"metrics": {"psnr": 20.0}}) == pytest.approx(0.1)
-    assert networks.error({"primary": "dice"}, {"error": 0.3, "metrics": {}}) == 0.3
-    assert networks.error({"primary": "dice"}, {"error": None}) is None
+def test_metrics_are_written_as_their_task_says():
+    metrics = {"psnr": {"label": "PSNR", "unit": "dB", "digits": 1}, "r2": {"label": "R²", "unit": "", "digits": 3}}
+    results = {"primary": "psnr", "metrics": metrics, "error_label": "RMS error"}
+    assert networks.score(results, {"psnr": 31.26}) == "31.3 dB"
+    assert networks.score({**results, "primary": "r2"}, {"r2": 0.9}) == "0.900"
+    assert (networks.metric_name(results), networks.error_name(results)) == ("PSNR", "RMS error")
 
 
-def test_decibels_are_said_as_such():
-    assert networks.score({"primary": "psnr"}, {"psnr": 31.26}) == "31.3 dB"
+def test_a_metric_that_nobody_describes_keeps_its_name():
+    assert networks.metric_name({"primary": "dice"}) == "dice"
+    assert networks.score({"primary": "dice"}, {"dice": 0.8}) == "0.800"
 
 
 def test_prediction_errors_read_as_a_sentence(results):

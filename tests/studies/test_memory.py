@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from medsearch.core.files import read_rows
-from medsearch.pipeline.setup import read_named_space
+from medsearch.spaces import load_space
 from medsearch.studies.memory import MemoryCase, memory_report, predictions, summary
 
 CASES = tuple(
@@ -43,7 +43,7 @@ def test_what_is_larger_than_the_machine_is_predicted_without_being_run() -> Non
     case = MemoryCase(
         space="hybrid2d-tiny", task="segmentation", size=(1024, 1024), batch=64, precision="bf16", channels=3
     )
-    genotype = read_named_space("hybrid2d-tiny", task="segmentation").sample(random.Random(0))
+    genotype = load_space("hybrid2d-tiny", task="segmentation").sample(random.Random(0))
     row = predictions([genotype], case, measure=False)[0]
     assert row["measured_bytes"] == "" and row["predicted_bytes"] > 3e10
     assert 0.9 <= row["predicted_bytes"] / row["traced_bytes"] <= 1.1

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medsearch.export.onnx import to_onnx_fast
+from medsearch.exporters.onnx import to_onnx_fast
 from medsearch.studies.microbenchmark import forward, microbenchmark, products_of, products_share, training
 
 

@@ -11,7 +11,8 @@ import pytest
 from medsearch.backbones import Interface
 from medsearch.data import Dataset, Split
 from medsearch.spaces import Block, Genotype, Part, Stage
-from medsearch.train import Training, TrainingRecipe, make_task
+from medsearch.tasks import make_task
+from medsearch.train import Training, TrainingRecipe
 from medsearch.train.augment import Augment
 
 NO_CHANGE = Augment(flip=False, turn=False, shift=0.0, intensity=0.0)

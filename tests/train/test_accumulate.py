@@ -10,7 +10,8 @@ from torch import Tensor
 
 from medsearch.backbones import Interface, Network, build
 from medsearch.spaces import Block, Genotype, Part, Stage
-from medsearch.train import TrainingRecipe, make_task
+from medsearch.tasks import make_task
+from medsearch.train import TrainingRecipe
 from medsearch.train.loop import Stepper
 
 INTERFACE = Interface(task="classification", channels=1, outputs=3)

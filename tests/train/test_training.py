@@ -17,7 +17,7 @@ from medsearch.data import Split
 from medsearch.spaces import Genotype
 from medsearch.train import Epoch, Training, TrainingError, evaluate, fresh, train
 from medsearch.train.augment import Augment
-from medsearch.train.loop import Stepper, as_target, one_cycle, predict
+from medsearch.train.loop import Stepper, one_cycle, predict
 
 Make = Callable[..., Any]
 
@@ -154,27 +154,14 @@ def test_filters_of_volumes_lie_channels_last(training: Make, genotype: Make) ->
     assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in filters)
 
 
-@pytest.mark.parametrize(
-    ("targets", "kind"),
-    [
-        (np.zeros(4, np.int64), torch.int64),
-        (np.zeros((4, 8, 8), np.uint8), torch.int64),
-        (np.zeros((4, 1, 8, 8), np.uint8), torch.float32),
-        (np.zeros((4, 1, 8, 8), np.float32), torch.float32),
-    ],
-)
-def test_targets_are_numbers_as_the_losses_want_them(targets: np.ndarray, kind: torch.dtype) -> None:
-    assert as_target(targets, np.zeros((4, 1, 8, 8), np.uint8)).dtype == kind
-
-
 def test_stops_where_the_error_is_above_its_bound(training: Make, genotype: Make) -> None:
     work = training(epochs=4)
     architecture = genotype("classification", 2)
     free = work(architecture, (math.inf, math.inf))
     assert (free.stopped, free.epochs, len(free.curve)) == (False, 4, 4)
     assert free.error == free.curve[-1] == pytest.approx(1 - free.metrics["auc"])
-    at_the_bound = work(architecture, free.curve, keep_model=False)
-    assert (at_the_bound.stopped, at_the_bound.model) == (False, None)
+    at_the_bound = work(architecture, free.curve)
+    assert not at_the_bound.stopped
     stopped = work(architecture, (1.0, free.curve[1] - 1e-6))
     assert (stopped.stopped, stopped.epochs) == (True, 2)
     assert stopped.curve == free.curve[:2]

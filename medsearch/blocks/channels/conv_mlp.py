@@ -8,17 +8,13 @@ leading LayerNorm.  Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
 from medsearch.blocks.block_linear import layer_pair
-from medsearch.blocks.channels.mlp import inputs_read
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, odd_kernel, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @CHANNELS.add("conv_mlp")
@@ -55,7 +51,6 @@ class ConvMlp(nn.Module):
         hidden = hidden_width("conv_mlp", dim, ratio, hidden)
         odd_kernel("conv_mlp", kernel)
         one_of("conv_mlp", "norm", norm, ("layer", "batch", "both"))
-        self.dim, self.hidden, self.window = dim, hidden, kernel**dims
         self.act = nn.GELU()
         self.norm_first, self.filter_normed, self.dense = norm != "batch", norm != "layer", row_block is None
         self.filter = CONV[dims](hidden, hidden, kernel, padding=kernel // 2, groups=hidden, bias=self.norm_first)
@@ -63,7 +58,6 @@ class ConvMlp(nn.Module):
         self.filter_norm: nn.Module = BATCH_NORM[dims](hidden) if self.filter_normed else nn.Identity()
         conv = None if self.norm_first else CONV[dims]
         self.expand, self.project = layer_pair("conv_mlp", dim, hidden, conv=conv, row_block=row_block, keep=keep)
-        self.reads = inputs_read(dim, row_block, keep), inputs_read(hidden, row_block, keep)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         if not self.norm_first:
@@ -81,13 +75,3 @@ class ConvMlp(nn.Module):
         made = ("expand", *(() if self.norm_first else ("norm",)), "filter")
         made += ("filter_norm",) if self.filter_normed else ()
         return {"hidden": Group(tuple(map(Axis, made)), Axis("project.weight", 1))} if self.dense else {}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(size) * (self.hidden * (self.reads[0] + self.window) + self.dim * self.reads[1])
-
-    def weights(self) -> int:
-        norm_and_biases = 3 * self.dim + 2 * self.hidden if self.norm_first else self.dim + 2 * self.hidden
-        return self.macs((1,)) + norm_and_biases + 2 * self.hidden * self.filter_normed
-
-    def reach(self) -> Reach:
-        return Reach(self.filter.kernel_size[0] // 2)

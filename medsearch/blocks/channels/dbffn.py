@@ -9,8 +9,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +16,6 @@ from torch import Tensor, nn
 from medsearch.blocks import CHANNELS
 from medsearch.blocks.knobs import odd_kernel, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
-from medsearch.blocks.reach import Reach
 from medsearch.blocks.strides import map_norm
 
 _NEAR = 3
@@ -41,7 +38,6 @@ class DualBranchMlp(nn.Module):
         super().__init__()
         odd_kernel("dbffn", kernel)
         self.layer_norm = one_of("dbffn", "norm", norm, ("layer", "batch")) == "layer"
-        self.dim, self.kernel, self.windows = dim, kernel, _NEAR**dims + kernel**dims
         conv, batch_norm = CONV[dims], BATCH_NORM[dims]
         self.norm = nn.Sequential(map_norm("layer" if self.layer_norm else "none", dim, dims), batch_norm(dim))
         self.expand = conv(dim, 2 * dim, 1, bias=False)
@@ -61,12 +57,3 @@ class DualBranchMlp(nn.Module):
         near_BCS = self.near_norm(depthwise(self.near_pair, torch.cat([near[0], far[0]], dim=1)))
         far_BCS = self.far_norm(depthwise(self.far_pair, torch.cat([near[1], far[1]], dim=1)))
         return self.project_norm(self.project(torch.cat([near_BCS, far_BCS], dim=1)))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return (4 * self.dim**2 + 4 * self.dim * self.windows) * prod(size)
-
-    def weights(self) -> int:
-        return 4 * self.dim**2 + 4 * self.dim * self.windows + 12 * self.dim + 2 * self.dim * self.layer_norm
-
-    def reach(self) -> Reach:
-        return Reach(2 * (max(_NEAR, self.kernel) // 2))

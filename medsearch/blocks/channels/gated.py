@@ -8,7 +8,6 @@ Shapes: B batch, C channels, S spatial axes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ from medsearch.blocks import CHANNELS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 _ACTS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu, "sigmoid": F.sigmoid}
 
@@ -51,7 +49,6 @@ class GatedMlp(nn.Module):
         hidden = hidden_width("gated", dim, ratio, hidden)
         self.act = one_of("gated", "act", act, tuple(_ACTS))
         self.norm_first = one_of("gated", "norm", norm, ("layer", "batch")) == "layer"
-        self.dim, self.hidden = dim, hidden
         self.norm: nn.Module = nn.LayerNorm(dim) if self.norm_first else BATCH_NORM[dims](2 * hidden)
         self.expand: nn.Module
         self.project: nn.Module
@@ -72,12 +69,3 @@ class GatedMlp(nn.Module):
         """The hidden channels, each with its gate."""
         made = (Axis("expand", repeats=2),) if self.norm_first else (Axis("expand", repeats=2), Axis("norm", repeats=2))
         return {"hidden": Group(made, Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return 3 * self.hidden * self.dim * prod(size)
-
-    def weights(self) -> int:
-        return 3 * self.hidden * self.dim + (2 * self.dim if self.norm_first else 4 * self.hidden)
-
-    def reach(self) -> Reach:
-        return Reach(0)

@@ -10,8 +10,6 @@ Shapes: B batch, C channels, S spatial axes, G bumps, O outputs.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +18,6 @@ from torch.utils.checkpoint import checkpoint
 from medsearch.blocks import CHANNELS
 from medsearch.blocks.knobs import hidden_width, one_of, whole_number
 from medsearch.blocks.nd import to_first, to_last
-from medsearch.blocks.reach import Reach
 from medsearch.blocks.strides import map_norm
 
 _FARTHEST, _WIDTH = 2.0, 0.33
@@ -55,21 +52,11 @@ class KanMlp(nn.Module):
         hidden = hidden_width("kan", dim, ratio, hidden)
         whole_number("kan", "bumps", bumps, least=2)
         self.batch_norm = one_of("kan", "norm", norm, ("layer", "batch")) == "batch"
-        self.dim, self.hidden, self.bumps = dim, hidden, bumps
         self.norm = map_norm("batch" if self.batch_norm else "none", dim, dims)
         self.expand, self.project = _KanLayer(dim, hidden, bumps), _KanLayer(hidden, dim, bumps)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         return to_first(self.project(self.expand(to_last(self.norm(x_BCS)))))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return 2 * self.bumps * self.hidden * self.dim * prod(size)
-
-    def weights(self) -> int:
-        return self.macs(()) + 2 * (self.dim + self.hidden) + 2 * self.dim * self.batch_norm
-
-    def reach(self) -> Reach:
-        return Reach(0)
 
 
 class _KanLayer(nn.Module):

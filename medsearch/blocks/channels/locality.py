@@ -9,8 +9,6 @@ Shapes: B batch, C channels, S spatial axes, N positions.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,7 +55,6 @@ class LocalityMlp(nn.Module):
         whole_number("locality", "squeeze", squeeze)
         one_of("locality", "norm", norm, ("layer", "batch"))
         self.shortcut = yes_or_no("locality", "shortcut", shortcut)
-        self.dim, self.hidden, self.units, self.window = dim, hidden, squeeze, kernel**dims
         conv, batch_norm = CONV[dims], BATCH_NORM[dims]
         self.norm = map_norm(norm, dim, dims)
         self.expand, self.expand_norm = conv(dim, hidden, 1, bias=False), batch_norm(hidden)
@@ -77,16 +74,6 @@ class LocalityMlp(nn.Module):
         """The hidden channels with their filters and gates."""
         made = tuple(map(Axis, ("expand", "expand_norm", "filter", "filter_norm", "excite")))
         return {"hidden": Group((*made, Axis("squeeze.weight", 1)), Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return (2 * self.dim + self.window) * self.hidden * prod(size) + 2 * self.hidden * self.units
-
-    def weights(self) -> int:
-        gate = 2 * self.hidden * self.units + self.units + self.hidden
-        return (2 * self.dim + self.window) * self.hidden + gate + 4 * (self.dim + self.hidden)
-
-    def reach(self) -> None:
-        return None
 
     def _gate(self, hidden_BCS: Tensor) -> Tensor:
         """(B, hidden, 1, ...): the mean in at least single precision, through the small perceptron."""

@@ -8,16 +8,13 @@ channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.block_linear import COLUMNS, layer_pair
+from medsearch.blocks.block_linear import layer_pair
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @CHANNELS.add("mlp")
@@ -50,14 +47,13 @@ class Mlp(nn.Module):
         super().__init__()
         hidden = hidden_width("mlp", dim, ratio, hidden)
         one_of("mlp", "norm", norm, ("layer", "batch", "batch_first"))
-        self.dim, self.hidden, self.kind = dim, hidden, norm
+        self.kind = norm
         self.act = nn.GELU()
         self.norm_first, self.dense = norm != "batch", row_block is None
         normed = hidden if norm == "batch" else dim
         self.norm: nn.Module = nn.LayerNorm(dim) if norm == "layer" else BATCH_NORM[dims](normed)
         conv = None if self.norm_first else CONV[dims]
         self.expand, self.project = layer_pair("mlp", dim, hidden, conv=conv, row_block=row_block, keep=keep)
-        self.reads = inputs_read(dim, row_block, keep), inputs_read(hidden, row_block, keep)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         if not self.norm_first:
@@ -71,18 +67,3 @@ class Mlp(nn.Module):
         """The hidden channels, which no other layer sees; none where pruned in blocks."""
         made = (Axis("expand"),) if self.norm_first else (Axis("expand"), Axis("norm"))
         return {"hidden": Group(made, Axis("project.weight", 1))} if self.dense else {}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(size) * (self.hidden * self.reads[0] + self.dim * self.reads[1])
-
-    def weights(self) -> int:
-        norm_and_biases = 3 * self.dim + self.hidden if self.norm_first else self.dim + 2 * self.hidden
-        return self.macs((1,)) + norm_and_biases
-
-    def reach(self) -> Reach:
-        return Reach(0)
-
-
-def inputs_read(width: int, row_block: int | None, keep: float) -> int:
-    """How many of ``width`` inputs each output of a layer reads: all where it is dense, else whole blocks of them."""
-    return width if row_block is None else COLUMNS * max(1, round(keep * width / COLUMNS))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medsearch.blocks import CHANNELS
-from medsearch.blocks.reach import Reach
 
 
 @CHANNELS.add("none")
@@ -31,12 +30,3 @@ class NoChannelMixer(nn.Module):
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         return x_BCS * 0.0
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return 0
-
-    def weights(self) -> int:
-        return 0
-
-    def reach(self) -> Reach:
-        return Reach(0)

@@ -7,8 +7,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,7 +34,6 @@ class MeanDown(nn.Module):
     def __init__(self, in_dim: int, dim: int, *, dims: int, stride: int | str = 2) -> None:
         super().__init__()
         self.window = per_axis("avg1x1", "stride", stride, dims)
-        self.in_dim, self.dim = in_dim, dim
         self.reduce = CONV[dims](in_dim, dim, 1, bias=False)
         self.norm = BATCH_NORM[dims](dim)
 
@@ -47,9 +44,3 @@ class MeanDown(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return (self.in_dim + 2) * self.dim

@@ -7,8 +7,6 @@ differs: ``conv2s2`` zero-pads odd sizes instead of dropping the last row.  Shap
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
@@ -47,8 +45,7 @@ class OverlapDown(nn.Module):
         if max(self.stride) > 3:
             raise ValueError(f"conv3s2: stride must be at most the 3 positions of a window, got {stride!r}; try 2")
         self.normed = one_of("conv3s2", "norm", norm, ("batch", "layer", "none")) != "none"
-        self.in_dim, self.dim, self.bias = in_dim, dim, yes_or_no("conv3s2", "bias", bias)
-        self.reduce = overlap_conv(in_dim, dim, (3,) * dims, self.stride, bias=bias)
+        self.reduce = overlap_conv(in_dim, dim, (3,) * dims, self.stride, bias=yes_or_no("conv3s2", "bias", bias))
         self.norm = map_norm(norm, dim, dims)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
@@ -56,12 +53,6 @@ class OverlapDown(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.stride)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * 3 ** len(size) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return (3 ** len(self.stride) * self.in_dim + self.bias + 2 * self.normed) * self.dim
 
 
 @DOWNSAMPLES.add("conv2s2")
@@ -84,7 +75,7 @@ class PatchDown(nn.Module):
         super().__init__()
         self.window = per_axis("conv2s2", "stride", stride, dims)
         one_of("conv2s2", "norm", norm, ("before", "after", "none"))
-        self.in_dim, self.dim, self.before = in_dim, dim, norm == "before"
+        self.before = norm == "before"
         self.normed = {"before": in_dim, "after": dim, "none": 0}[norm]
         self.norm: nn.Module = nn.LayerNorm(self.normed) if self.normed else nn.Identity()
         self.reduce = patch_conv(in_dim, dim, self.window)
@@ -97,9 +88,3 @@ class PatchDown(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * prod(self.window) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return (prod(self.window) * self.in_dim + 1) * self.dim + 2 * self.normed

@@ -43,7 +43,7 @@ class KeepAndFuse(nn.Module):
         super().__init__()
         if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
             raise ValueError(f"keep_and_fuse: keep must be a share above 0 and at most 1, got {keep!r}; try 0.7")
-        self.in_dim, self.dim, self.dims, self.keep = in_dim, dim, dims, keep
+        self.in_dim, self.dims, self.keep = in_dim, dims, keep
         self.project = nn.Identity() if in_dim == dim else nn.Linear(in_dim, dim)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
@@ -56,18 +56,6 @@ class KeepAndFuse(nn.Module):
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         tokens = prod(size)
         return (min(tokens, self._kept(tokens) + 1), *[1] * (self.dims - 1))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        tokens, kept = prod(size), self._kept(prod(size))
-        weighed = self.in_dim * (2 * tokens - kept) if kept < tokens else 0
-        return weighed + (0 if self.in_dim == self.dim else prod(self.scale(size)) * self.in_dim * self.dim)
-
-    def weights(self) -> int:
-        return 0 if self.in_dim == self.dim else (self.in_dim + 1) * self.dim
-
-    def mirrored(self, axis: int) -> None:
-        """What goes on stays in order, which a mirror reverses."""
-        return None
 
     def _kept(self, tokens: int) -> int:
         return ceil(self.keep * tokens - 1e-9)

@@ -33,7 +33,7 @@ class PatchMerging(nn.Module):
     def __init__(self, in_dim: int, dim: int, *, dims: int, stride: int | str = 2) -> None:
         super().__init__()
         self.window = per_axis("merge", "stride", stride, dims)
-        self.merged, self.dim = prod(self.window) * in_dim, dim
+        self.merged = prod(self.window) * in_dim
         self.norm = nn.LayerNorm(self.merged)
         self.reduce = nn.Linear(self.merged, dim, bias=False)
 
@@ -45,18 +45,3 @@ class PatchMerging(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * self.merged * self.dim
-
-    def weights(self) -> int:
-        return self.merged * (self.dim + 2)
-
-    def mirrored(self, axis: int) -> dict[str, Tensor]:
-        """What belongs to the neighbours of a window, in the opposite order along ``axis``."""
-        first = -len(self.window) - 1
-        tensors = {"norm.weight": self.norm.weight, "norm.bias": self.norm.bias, "reduce.weight": self.reduce.weight}
-        return {
-            name: tensor.unflatten(-1, (*self.window, -1)).flip(first + axis).flatten(first)
-            for name, tensor in tensors.items()
-        }

@@ -6,8 +6,6 @@ differs: where the width changes, a 1 x 1 convolution changes it.  Shapes: B bat
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
@@ -28,7 +26,6 @@ class SameSize(nn.Module):
 
     def __init__(self, in_dim: int, dim: int, *, dims: int) -> None:
         super().__init__()
-        self.in_dim, self.dim = in_dim, dim
         self.project = nn.Identity() if in_dim == dim else CONV[dims](in_dim, dim, 1)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
@@ -36,9 +33,3 @@ class SameSize(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return size
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return 0 if self.in_dim == self.dim else prod(size) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return 0 if self.in_dim == self.dim else (self.in_dim + 1) * self.dim

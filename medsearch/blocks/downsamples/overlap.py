@@ -7,8 +7,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import DOWNSAMPLES
@@ -34,7 +32,6 @@ class OverlapEmbedding(nn.Module):
         super().__init__()
         self.stride = per_axis("overlap", "stride", stride, dims)
         self.window = covering_kernel("overlap", per_axis("overlap", "kernel", kernel, dims), self.stride, kernel)
-        self.in_dim, self.dim = in_dim, dim
         self.reduce = overlap_conv(in_dim, dim, self.window, self.stride)
         self.norm = MapNorm(dim)
 
@@ -43,9 +40,3 @@ class OverlapEmbedding(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.stride)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * prod(self.window) * self.in_dim * self.dim
-
-    def weights(self) -> int:
-        return (prod(self.window) * self.in_dim + 3) * self.dim

@@ -12,12 +12,11 @@ Shapes: B batch, C channels, S spatial axes.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import prod
 
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import resize
 from medsearch.blocks.knobs import odd_kernel, whole_number
 from medsearch.blocks.nd import BATCH_NORM, CONV
 
@@ -29,7 +28,6 @@ class Gate(nn.Module):
         super().__init__()
         conv, pad = CONV[dims], odd_kernel(part, kernel) // 2
         hidden = max(1, dim // whole_number(part, "rate", rate))
-        self.dim, self.hidden, self.taps = dim, hidden, kernel**dims
         self.channel = nn.Sequential(conv(dim, hidden, 1), nn.ReLU(), conv(hidden, dim, 1))
         self.spatial = nn.Sequential(
             conv(dim, hidden, kernel, padding=pad),
@@ -42,12 +40,6 @@ class Gate(nn.Module):
     def forward(self, x_BCS: Tensor) -> Tensor:
         x_BCS = x_BCS * self.channel(x_BCS)
         return x_BCS * self.spatial(x_BCS).sigmoid()
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(size) * 2 * self.dim * self.hidden * (1 + self.taps)
-
-    def weights(self) -> int:
-        return 2 * self.dim * self.hidden * (1 + self.taps) + 4 * (self.dim + self.hidden)
 
 
 @HEADS.add("add_gate")
@@ -71,7 +63,6 @@ class AddGateHead(nn.Module):
         super().__init__()
         whole_number(self.NAME, "rate", rate)
         odd_kernel(self.NAME, kernel)
-        self.widths, self.outputs = tuple(widths), outputs
         pairs = list(pairwise(widths))
         self.reduces = nn.ModuleList(CONV[dims](coarse, fine, 1) for fine, coarse in pairs)
         self.norms = nn.ModuleList(BATCH_NORM[dims](fine) for fine, _ in pairs)
@@ -88,13 +79,3 @@ class AddGateHead(nn.Module):
         """The decoder's map one level up: joined with the stage's features and gated."""
         up_BCS = resize(self.reduces[level](x_BCS), skip_BCS.shape[2:], corners=True)
         return self.gates[level](skip_BCS + self.norms[level](up_BCS))
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        total = prod(sizes[0]) * self.widths[0] * self.outputs + macs_of(self.gates, sizes[:-2])
-        for level, size in enumerate(sizes[1:-1]):
-            total += prod(size) * self.widths[level + 1] * self.widths[level]
-        return total
-
-    def weights(self) -> int:
-        reduces = sum((coarse + 3) * fine for fine, coarse in pairwise(self.widths))
-        return self.widths[0] * self.outputs + reduces + weights_of(self.gates)

@@ -10,8 +10,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
@@ -40,7 +38,6 @@ class AllMLPHead(nn.Module):
         super().__init__()
         whole_number("allmlp", "dim", dim)
         normed = one_of("allmlp", "norm", norm, ("layer", "none")) == "layer"
-        self.widths, self.dim, self.outputs, self.normed = tuple(widths), dim, outputs, normed
         self.linears = nn.ModuleList(nn.Linear(width, dim) for width in widths)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) if normed else nn.Identity() for _ in widths)
         self.fuses = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in widths)
@@ -53,16 +50,6 @@ class AllMLPHead(nn.Module):
         for level in range(1, len(features)):
             x_BCS = x_BCS + resize(self._fused(level, features[level]), x_BCS.shape[2:])
         return resize(self.predict(self.act(self.norm(x_BCS))), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        total = prod(sizes[0]) * self.dim * self.outputs
-        for width, size in zip(self.widths, sizes[:-1], strict=True):
-            total += prod(size) * (width + self.dim) * self.dim
-        return total
-
-    def weights(self) -> int:
-        levels = sum((width + 1 + self.dim + 2 * self.normed) * self.dim for width in self.widths)
-        return levels + 2 * self.dim + (self.dim + 1) * self.outputs
 
     def _fused(self, level: int, x_BCS: Tensor) -> Tensor:
         """This level's term of the fusing map."""

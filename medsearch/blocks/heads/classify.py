@@ -32,7 +32,6 @@ class ClassifyHead(nn.Module):
     def __init__(self, widths: tuple[int, ...], *, dims: int, outputs: int, norm: str = "pooled") -> None:
         super().__init__()
         self.placed = one_of("classify", "norm", norm, ("pooled", "tokens", "batch", "none"))
-        self.width, self.outputs = widths[-1], outputs
         self.norm: nn.Module = nn.LayerNorm(widths[-1])
         if norm in ("batch", "none"):
             self.norm = BATCH_NORM[dims](widths[-1]) if norm == "batch" else nn.Identity()
@@ -45,9 +44,3 @@ class ClassifyHead(nn.Module):
             x_BNC = self.norm(x_BNC)
         x_BC = x_BNC.mean(1)
         return self.linear(self.norm(x_BC) if self.placed == "pooled" else x_BC)
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        return self.width * self.outputs
-
-    def weights(self) -> int:
-        return (0 if self.placed == "none" else 2 * self.width) + (self.width + 1) * self.outputs

@@ -12,13 +12,12 @@ Shapes: B batch, C channels, S spatial axes.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import Separable, Up, macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import Separable, Up, resize
 from medsearch.blocks.knobs import odd_kernel, whole_number
 from medsearch.blocks.nd import CONV
 
@@ -30,7 +29,6 @@ class Fusion(nn.Module):
         super().__init__()
         both = 2 * dim
         hidden = max(1, both // rate)
-        self.dim, self.hidden, self.window, self.taps = dim, hidden, kernel**dims, 3**dims
         self.channel = nn.Sequential(nn.Linear(both, hidden), nn.ReLU(), nn.Linear(hidden, both), nn.Sigmoid())
         self.spatial = CONV[dims](2, 1, kernel, padding=kernel // 2)
         self.mix = Separable(both, dims=dims, out=dim)
@@ -41,14 +39,6 @@ class Fusion(nn.Module):
         x_BCS = x_BCS * weight_BC.reshape(*weight_BC.shape, *(1,) * (x_BCS.ndim - 2))
         seen_B2S = torch.cat([x_BCS.mean(1, keepdim=True), x_BCS.amax(1, keepdim=True)], dim=1)
         return self.mix(x_BCS * self.spatial(seen_B2S).sigmoid())
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        per_position = 2 * self.window + 2 * self.dim * (self.taps + self.dim)
-        return 4 * self.dim * self.hidden + prod(size) * per_position
-
-    def weights(self) -> int:
-        gates = (4 * self.dim + 1) * self.hidden + 2 * self.dim + 2 * self.window + 1
-        return gates + 2 * self.dim * (self.taps + self.dim + 1)
 
 
 @HEADS.add("csff")
@@ -82,7 +72,6 @@ class CSFFHead(nn.Module):
         super().__init__()
         whole_number("csff", "rate", rate)
         odd_kernel("csff", kernel)
-        self.width, self.outputs = widths[0], outputs
         self.ups = nn.ModuleList(Up("csff", coarse, fine, dims=dims, up=up) for fine, coarse in pairwise(widths))
         self.fusions = nn.ModuleList(Fusion(fine, dims=dims, rate=rate, kernel=kernel) for fine in widths[:-1])
         self.predict = CONV[dims](widths[0], outputs, 1)
@@ -93,10 +82,3 @@ class CSFFHead(nn.Module):
             skip_BCS = features[level]
             x_BCS = self.fusions[level](skip_BCS, self.ups[level](x_BCS, skip_BCS.shape[2:]))
         return resize(self.predict(x_BCS), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        levels = macs_of(self.ups, sizes[1:-1]) + macs_of(self.fusions, sizes[:-2])
-        return levels + prod(sizes[0]) * self.width * self.outputs
-
-    def weights(self) -> int:
-        return weights_of(self.ups, self.fusions) + (self.width + 1) * self.outputs

@@ -13,14 +13,14 @@ Shapes: B batch, C channels, S spatial axes, N positions, T tokens, K outputs, H
 from __future__ import annotations
 
 from itertools import pairwise
-from math import lcm, pi, prod
+from math import lcm, pi
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import Up, doubled, macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import Up, doubled, resize
 from medsearch.blocks.knobs import whole_number
 from medsearch.blocks.nd import CONV, to_first, to_last, without_autocast
 
@@ -30,7 +30,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, inner: int, heads: int) -> None:
         super().__init__()
-        self.dim, self.inner, self.heads = dim, inner, heads
+        self.heads = heads
         self.q, self.k, self.v = (nn.Linear(dim, inner) for _ in range(3))
         self.out = nn.Linear(inner, dim)
 
@@ -39,19 +39,13 @@ class Attention(nn.Module):
         q, k, v = (make(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for make, x in pairs)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
-    def macs(self, asking: int, asked: int) -> int:
-        return 2 * self.inner * (self.dim * (asking + asked) + asking * asked)
-
-    def weights(self) -> int:
-        return 4 * self.dim * self.inner + 3 * self.inner + self.dim
-
 
 class TwoWayBlock(nn.Module):
     """Tokens attend to each other and to the map, pass an MLP, and the map attends to them."""
 
     def __init__(self, dim: int, *, heads: int, first: bool) -> None:
         super().__init__()
-        self.dim, self.first = dim, first
+        self.first = first
         self.own = Attention(dim, dim, heads)
         self.look = Attention(dim, dim // 2, heads)
         self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
@@ -65,15 +59,6 @@ class TwoWayBlock(nn.Module):
         t_BTC = self.norms[1](t_BTC + self.look(t_BTC + start_BTC, x_BNC + place_1NC, x_BNC))
         t_BTC = self.norms[2](t_BTC + self.mlp(t_BTC))
         return t_BTC, self.norms[3](x_BNC + self.tell(x_BNC + place_1NC, t_BTC + start_BTC, t_BTC))
-
-    def macs(self, counts: tuple[int, int]) -> int:
-        """``counts``: of tokens and of positions."""
-        tokens, positions = counts
-        attention = self.own.macs(tokens, tokens) + self.look.macs(tokens, positions)
-        return attention + self.tell.macs(positions, tokens) + 2 * tokens * self.dim**2
-
-    def weights(self) -> int:
-        return weights_of((self.own, self.look, self.tell)) + 2 * (self.dim + 1) * self.dim + 8 * self.dim
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -120,7 +105,6 @@ class MaskTokenHead(nn.Module):
         whole_number("mask_token", "depth", depth)
         whole_number("mask_token", "heads", heads)
         self.registers = whole_number("mask_token", "registers", registers, least=0)
-        self.width, self.dim, self.outputs, self.taps = widths[-1], dim, outputs, 3**dims
         step = lcm(8, 2 * heads)
         if dim % step:
             nearest = max(1, round(dim / step)) * step
@@ -161,19 +145,6 @@ class MaskTokenHead(nn.Module):
         x_BCS = self.act(self.ups[1](x_BCS, size))
         masks_BKN = torch.stack(filters, dim=1) @ x_BCS.flatten(2)
         return resize(masks_BKN.reshape(*masks_BKN.shape[:2], *size), image)
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        last, image = sizes[-2:]
-        dim, twice = self.dim, doubled(last, image)
-        counts = (self.registers + self.outputs, prod(last))
-        total = prod(last) * (self.width + self.taps * dim) * dim + macs_of(self.ups, (last, twice))
-        total += macs_of(self.blocks, [counts] * len(self.blocks)) + self.look.macs(*counts)
-        return total + self.outputs * dim * (17 * dim + prod(doubled(twice, image))) // 8
-
-    def weights(self) -> int:
-        dim = self.dim
-        fixed = (self.width + self.taps * dim + self.registers + self.outputs) * dim + 6 * dim + dim // 2
-        return fixed + weights_of(self.blocks, (self.look,), self.ups) + self.outputs * (dim + 1) * 17 * dim // 8
 
     def _place(self, size: tuple[int, ...]) -> Tensor:
         """(1, N, C): sines and cosines of random frequencies at every position, in any precision of the features."""

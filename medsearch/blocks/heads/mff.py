@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import Up, macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import Up, resize
 from medsearch.blocks.knobs import whole_number
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
 
@@ -32,7 +32,6 @@ class ResidualConv(nn.Module):
 
     def __init__(self, dim: int, out: int, *, dims: int) -> None:
         super().__init__()
-        self.dim, self.out, self.taps = dim, out, 3**dims
         self.conv = CONV[dims](dim, out, 3, padding=1, bias=False)
         self.norm = BATCH_NORM[dims](out)
         self.mix = CONV[dims](out, out, 1, bias=False)
@@ -43,12 +42,6 @@ class ResidualConv(nn.Module):
     def forward(self, x_BCS: Tensor) -> Tensor:
         y_BCS = self.mix_norm(self.mix(self.act(self.norm(self.conv(x_BCS)))))
         return self.act(y_BCS + self.skip(x_BCS))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(size) * ((self.taps + 1) * self.dim + self.out) * self.out
-
-    def weights(self) -> int:
-        return ((self.taps + 1) * self.dim + self.out + 4) * self.out
 
 
 class Mixture(nn.Module):
@@ -76,7 +69,6 @@ class Branches(nn.Module):
     def __init__(self, dim: int, *, dims: int, experts: int) -> None:
         super().__init__()
         hidden, branches = max(4, dim // 8), len(_DILATIONS)
-        self.dim, self.hidden, self.experts, self.taps = dim, hidden, experts, 3**dims
         self.branch = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, branches), nn.Softmax(1))
         self.expert = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, experts), nn.Softmax(1))
         self.mixtures = nn.ModuleList(Mixture(dim, dims=dims, dilation=d, experts=experts) for d in _DILATIONS)
@@ -93,16 +85,6 @@ class Branches(nn.Module):
         y_BCS = torch.cat(found, dim=1)
         gate_BC = self.gate(y_BCS.flatten(2).mean(2).unsqueeze(1)).squeeze(1).sigmoid()
         return self.norm(self.fuse(y_BCS * gate_BC.reshape(*gate_BC.shape, *ones)))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        dim, branches = self.dim, len(_DILATIONS)
-        chosen = self.hidden * (2 * dim + branches + self.experts) + branches * dim * (3 + self.experts * dim)
-        return chosen + prod(size) * branches * dim * (self.taps * self.experts + 2 * dim)
-
-    def weights(self) -> int:
-        dim, branches = self.dim, len(_DILATIONS)
-        chosen = 2 * (dim + 1) * self.hidden + (self.hidden + 1) * (branches + self.experts) + 3
-        return chosen + branches * dim * (self.experts * (self.taps + dim) + 2 + dim) + 2 * dim
 
 
 @HEADS.add("mff")
@@ -127,7 +109,6 @@ class MFFHead(nn.Module):
     ) -> None:
         super().__init__()
         whole_number("mff", "experts", experts)
-        self.widths, self.outputs = tuple(widths), outputs
         self.ups = nn.ModuleList(Up("mff", coarse, fine, dims=dims, up=up) for fine, coarse in pairwise(widths))
         self.joins = nn.ModuleList(ResidualConv(2 * fine, fine, dims=dims) for fine in widths[:-1])
         self.branches = nn.ModuleList(Branches(fine, dims=dims, experts=experts) for fine in widths[:-1])
@@ -142,12 +123,3 @@ class MFFHead(nn.Module):
             x_BCS = torch.cat([self.ups[level](x_BCS, skip_BCS.shape[2:]), skip_BCS], dim=1)
             x_BCS = self.norms[level](self.act(self.branches[level](self.joins[level](x_BCS))))
         return resize(self.predict(x_BCS), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        finer = sizes[:-2]
-        levels = macs_of(self.ups, sizes[1:-1]) + macs_of(self.joins, finer) + macs_of(self.branches, finer)
-        return levels + prod(sizes[0]) * self.widths[0] * self.outputs
-
-    def weights(self) -> int:
-        levels = weights_of(self.ups, self.joins, self.branches) + 2 * sum(self.widths[:-1])
-        return levels + (self.widths[0] + 1) * self.outputs

@@ -10,13 +10,12 @@ Shapes: B batch, C channels, S spatial axes.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import Up, macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import Up, resize
 from medsearch.blocks.nd import BATCH_NORM, CONV
 
 
@@ -25,7 +24,6 @@ class ResidualConvs(nn.Module):
 
     def __init__(self, dim: int, out: int, *, dims: int) -> None:
         super().__init__()
-        self.dim, self.out, self.taps = dim, out, 3**dims
         conv, norm = CONV[dims], BATCH_NORM[dims]
         self.body = nn.Sequential(
             conv(dim, out, 3, padding=1), norm(out), nn.ReLU(), conv(out, out, 3, padding=1), norm(out)
@@ -35,14 +33,6 @@ class ResidualConvs(nn.Module):
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         return self.act(self.body(x_BCS) + self.skip(x_BCS))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        skip = self.dim if self.dim != self.out else 0
-        return prod(size) * (self.taps * (self.dim + self.out) + skip) * self.out
-
-    def weights(self) -> int:
-        skip = self.dim + 3 if self.dim != self.out else 0
-        return (self.taps * (self.dim + self.out) + 6 + skip) * self.out
 
 
 @HEADS.add("mirror_unetr")
@@ -63,7 +53,6 @@ class MirrorUNETRHead(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], *, dims: int, outputs: int, up: str = "transpose") -> None:
         super().__init__()
-        self.width, self.outputs, self.taps = widths[0], outputs, 3**dims
         pairs = list(pairwise(widths))
         self.skips = nn.ModuleList(ResidualConvs(width, width, dims=dims) for width in widths)
         self.ups = nn.ModuleList(Up("mirror_unetr", coarse, fine, dims=dims, up=up) for fine, coarse in pairs)
@@ -76,11 +65,3 @@ class MirrorUNETRHead(nn.Module):
             skip_BCS = self.skips[level](features[level])
             x_BCS = self.joins[level](torch.cat([self.ups[level](x_BCS, skip_BCS.shape[2:]), skip_BCS], dim=1))
         return resize(self.predict(x_BCS), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        *levels, _ = sizes
-        total = macs_of(self.skips, levels) + macs_of(self.ups, levels[1:]) + macs_of(self.joins, levels[:-1])
-        return total + prod(levels[0]) * self.taps * self.width * self.outputs
-
-    def weights(self) -> int:
-        return weights_of(self.skips, self.ups, self.joins) + (self.taps * self.width + 1) * self.outputs

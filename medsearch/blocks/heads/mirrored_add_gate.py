@@ -7,8 +7,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
@@ -49,17 +47,3 @@ class MirroredAddGateHead(AddGateHead):
     def raised(self, level: int, x_BCS: Tensor, skip_BCS: Tensor) -> Tensor:
         """The decoder's map one level up: joined with the stage's features, gated, through the stage's blocks."""
         return self.mirrors[level](super().raised(level, x_BCS, skip_BCS))
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        mirrors = zip(self.mirrors, sizes, strict=False)
-        return super().macs(sizes) + sum(_macs(mirror, size) for mirror, size in mirrors)
-
-    def weights(self) -> int:
-        return super().weights() + sum(parameter.numel() for parameter in self.mirrors.parameters())
-
-
-def _macs(block: Any, size: tuple[int, ...]) -> int:
-    """What the parts inside a block say of themselves; what wraps them costs nothing."""
-    if hasattr(block, "macs"):
-        return block.macs(size)
-    return sum(_macs(inner, size) for inner in block.children())

@@ -13,13 +13,12 @@ Shapes: B batch, C channels, S spatial axes.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import conv_norm_relu, doubled, macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import conv_norm_relu, doubled, resize
 from medsearch.blocks.knobs import whole_number
 from medsearch.blocks.nd import BATCH_NORM, CONV
 
@@ -29,7 +28,6 @@ class Climb(nn.Module):
 
     def __init__(self, path: tuple[int, ...], *, dims: int) -> None:
         super().__init__()
-        self.path = path
         self.convs = nn.ModuleList(CONV[dims](a, b, 1, bias=False) for a, b in pairwise(path))
         self.norms = nn.ModuleList(BATCH_NORM[dims](width) for width in path[1:])
         self.act = nn.ReLU()
@@ -39,14 +37,6 @@ class Climb(nn.Module):
         for conv, norm, size in zip(self.convs, self.norms, sizes, strict=False):
             x_BCS = self.act(norm(resize(conv(x_BCS), size, corners=True)))
         return resize(x_BCS, sizes[-1], corners=True)
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        """``sizes`` as in forward; a convolution runs at the size that it finds."""
-        found = [sizes[0], *sizes]
-        return sum(prod(size) * a * b for size, (a, b) in zip(found, pairwise(self.path), strict=False))
-
-    def weights(self) -> int:
-        return sum(a * b + 2 * b for a, b in pairwise(self.path))
 
 
 @HEADS.add("mla")
@@ -68,7 +58,6 @@ class MLAHead(nn.Module):
     def __init__(self, widths: tuple[int, ...], *, dims: int, outputs: int, dim: int = 64) -> None:
         super().__init__()
         whole_number("mla", "dim", dim)
-        self.levels, self.dim, self.outputs, self.taps = len(widths), dim, outputs, 3**dims
         self.lateral = Climb((widths[0],) if widths[0] == dim else (widths[0], dim), dims=dims)
         self.climbs = nn.ModuleList(Climb((*widths[level:0:-1], dim), dims=dims) for level in range(1, len(widths)))
         self.refines = nn.ModuleList(
@@ -87,15 +76,3 @@ class MLAHead(nn.Module):
         image = tuple(image_BCS.shape[2:])
         x_BCS = resize(torch.cat(refined, dim=1), doubled(sizes[0], image), corners=True)
         return resize(self.predict(x_BCS), image, corners=True)
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        *levels, image = sizes
-        ways = [levels[level::-1] for level in range(1, self.levels)]
-        total = self.lateral.macs(levels[:1]) + macs_of(self.climbs, ways)
-        total += self.levels * prod(levels[0]) * 2 * self.taps * self.dim**2
-        return total + prod(doubled(levels[0], image)) * self.taps * self.levels * self.dim * self.outputs
-
-    def weights(self) -> int:
-        total = self.lateral.weights() + weights_of(self.climbs)
-        total += self.levels * (2 * self.taps * self.dim + 4) * self.dim
-        return total + (self.taps * self.levels * self.dim + 1) * self.outputs

@@ -7,8 +7,6 @@ itself through a 3^D convolution, because in medical images the detail at full r
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor, nn
 
@@ -42,8 +40,6 @@ class PyramidHead(nn.Module):
         super().__init__()
         whole_number("pyramid", "dim", dim)
         whole_number("pyramid", "detail", detail)
-        self.widths, self.dim, self.detail, self.taps = tuple(widths), dim, detail, 3**dims
-        self.channels, self.outputs = channels, outputs
         self.laterals = nn.ModuleList(CONV[dims](width, dim, 1) for width in widths)
         self.refines = nn.ModuleList(Separable(dim, dims=dims) for _ in widths)
         self.image = CONV[dims](channels, detail, 3, padding=1)
@@ -62,15 +58,3 @@ class PyramidHead(nn.Module):
             x_BCS = x_BCS + self.refines[level](x_BCS)
         x_BCS = resize(self.squeeze(x_BCS), image_BCS.shape[2:])
         return self.predict(self.fuse(torch.cat([x_BCS, self.image(image_BCS)], dim=1)))
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        *levels, image = sizes
-        total = prod(levels[0]) * self.dim * self.detail
-        for width, size in zip(self.widths, levels, strict=True):
-            total += prod(size) * (width + self.taps + self.dim) * self.dim
-        return total + prod(image) * (self.taps * (self.channels + 2 * self.detail) + self.outputs) * self.detail
-
-    def weights(self) -> int:
-        levels = sum((width + 3 + self.taps + self.dim) * self.dim for width in self.widths)
-        full = self.taps * (self.channels + 2 * self.detail) + 3 + self.outputs
-        return levels + (self.dim + 1 + full) * self.detail + self.outputs

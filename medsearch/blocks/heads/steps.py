@@ -7,10 +7,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import prod
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,17 +53,10 @@ class Up(nn.Module):
     def __init__(self, part: str, dim: int, out: int, *, dims: int, up: str) -> None:
         super().__init__()
         plain = one_of(part, "up", up, ("resize", "transpose")) == "resize"
-        self.dim, self.out, self.taps = dim, out, 1 if plain else 2**dims
         self.conv = CONV[dims](dim, out, 1) if plain else _TRANSPOSED[dims](dim, out, 2, stride=2)
 
     def forward(self, x_BCS: Tensor, size: tuple[int, ...]) -> Tensor:
         return fit(self.conv(x_BCS), size)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(size) * self.dim * self.out * self.taps
-
-    def weights(self) -> int:
-        return (self.dim * self.taps + 1) * self.out
 
 
 class Separable(nn.Module):
@@ -95,13 +84,3 @@ def conv_norm_relu(dim: int, out: int, kernel: int, *, dims: int, norm: str = "b
 def doubled(size: tuple[int, ...], image: tuple[int, ...]) -> tuple[int, ...]:
     """Twice ``size`` along every axis, but no more than the image has."""
     return tuple(min(2 * length, whole) for length, whole in zip(size, image, strict=True))
-
-
-def macs_of(parts: Iterable[Any], sizes: Iterable[Any]) -> int:
-    """What the parts say that they cost, each at what stands at its place in ``sizes``."""
-    return sum(part.macs(size) for part, size in zip(parts, sizes, strict=True))
-
-
-def weights_of(*parts: Iterable[Any]) -> int:
-    """How many weights the parts of all these lists say that they have."""
-    return sum(part.weights() for some in parts for part in some)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import Up, macs_of, resize, weights_of
+from medsearch.blocks.heads.steps import Up, resize
 from medsearch.blocks.knobs import one_of
 from medsearch.blocks.nd import BATCH_NORM, CONV
 
@@ -77,7 +77,6 @@ class UNetHead(nn.Module):
         one_of("unet", "norm", norm, ("batch", "instance"))
         dim_of = [max(1, round(ratio * width)) for width in widths[:-1]] + [widths[-1]]
         levels = range(len(widths) - 1)
-        self.widths, self.dims_of, self.taps, self.outputs = tuple(widths), dim_of, 3**dims, outputs
         self.ups = nn.ModuleList(Up("unet", dim_of[i + 1], dim_of[i], dims=dims, up=up) for i in levels)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -95,15 +94,3 @@ class UNetHead(nn.Module):
             x_BCS = torch.cat([skip_BCS, self.ups[level](x_BCS, skip_BCS.shape[2:])], dim=1)
             x_BCS = self.blocks[level](x_BCS)
         return resize(self.predict(x_BCS), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        total = math.prod(sizes[0]) * self.dims_of[0] * self.outputs + macs_of(self.ups, sizes[1:-1])
-        for width, dim, size in zip(self.widths[:-1], self.dims_of[:-1], sizes[:-2], strict=True):
-            total += math.prod(size) * self.taps * (width + 2 * dim) * dim
-        return total
-
-    def weights(self) -> int:
-        total = (self.dims_of[0] + 1) * self.outputs + weights_of(self.ups)
-        for width, dim in zip(self.widths[:-1], self.dims_of[:-1], strict=True):
-            total += self.taps * (width + 2 * dim) * dim + 4 * dim
-        return total

@@ -10,13 +10,11 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor, nn
 
 from medsearch.blocks import HEADS
-from medsearch.blocks.heads.steps import conv_norm_relu, macs_of, resize
+from medsearch.blocks.heads.steps import conv_norm_relu, resize
 from medsearch.blocks.knobs import one_of, whole_number
 from medsearch.blocks.nd import CONV
 
@@ -41,7 +39,7 @@ class Pool(nn.Module):
 
     def __init__(self, dim: int, out: int, grid: int, *, dims: int, norm: str) -> None:
         super().__init__()
-        self.dim, self.out, self.grid = dim, out, grid
+        self.grid = grid
         self.step = conv_norm_relu(dim, out, 1, dims=dims, norm=norm)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
@@ -49,10 +47,6 @@ class Pool(nn.Module):
         conv, norm, act = self.step
         y_BCS = conv(pooled(x_BCS, self.grid))
         return resize(act(norm(resize(y_BCS, size) if self.grid == 1 else y_BCS)), size)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        axes = sum(self.grid ** (axis + 1) * prod(size[axis:]) for axis in range(len(size)))
-        return self.dim * (axes + self.grid ** len(size) * self.out)
 
 
 @HEADS.add("uper")
@@ -77,8 +71,6 @@ class UPerHead(nn.Module):
         whole_number("uper", "dim", dim)
         one_of("uper", "norm", norm, ("batch", "none"))
         *finer, last = widths
-        self.widths, self.dim, self.outputs, self.taps = tuple(widths), dim, outputs, 3**dims
-        self.rest = 1 if norm == "none" else 2  # what a convolution has per output besides its kernel
         self.pools = nn.ModuleList(Pool(last, dim, grid, dims=dims, norm=norm) for grid in _GRIDS)
         self.bottleneck = conv_norm_relu(last + len(_GRIDS) * dim, dim, 3, dims=dims, norm=norm)
         self.laterals = nn.ModuleList(conv_norm_relu(width, dim, 1, dims=dims, norm=norm) for width in finer)
@@ -97,19 +89,3 @@ class UPerHead(nn.Module):
             found.append(resize(self.refines[level](x_BCS), size))
         x_BCS = self.fuse(torch.cat(found[::-1], dim=1))
         return resize(self.predict(x_BCS), image_BCS.shape[2:])
-
-    def macs(self, sizes: list[tuple[int, ...]]) -> int:
-        *levels, _ = sizes
-        dim, last = self.dim, levels[-1]
-        total = prod(last) * self.taps * (self.widths[-1] + len(_GRIDS) * dim) * dim
-        total += macs_of(self.pools, [last] * len(_GRIDS))
-        for width, size in zip(self.widths[:-1], levels[:-1], strict=True):
-            total += prod(size) * (width + self.taps * dim) * dim
-        return total + prod(levels[0]) * (self.taps * len(levels) * dim + self.outputs) * dim
-
-    def weights(self) -> int:
-        dim, last, levels = self.dim, self.widths[-1], len(self.widths)
-        context = len(_GRIDS) * last + self.taps * (last + len(_GRIDS) * dim)
-        pyramid = sum(self.widths[:-1]) + self.taps * dim * (2 * levels - 1)
-        convs = len(_GRIDS) + 2 * levels
-        return (context + pyramid + convs * self.rest) * dim + (dim + 1) * self.outputs

@@ -8,7 +8,7 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import ceil, prod
+from math import ceil
 
 import torch
 import torch.nn.functional as F
@@ -52,21 +52,6 @@ class AxialShift(nn.Module):
         y_BCS = self.act(self.expand_norm(self.expand(self.norm(x_BCS))))
         mixed = [self.act(mix(self._shifted(y_BCS, axis))) for axis, mix in enumerate(self.axes, start=2)]
         return self.project(self.project_norm(sum(mixed[1:], mixed[0])))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds of one image whose map has this size."""
-        return (len(self.axes) + 2) * self.project.in_channels**2 * prod(size)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        dim = self.project.in_channels
-        return (len(self.axes) + 2) * dim * (dim + 1) + 6 * dim
-
-    def reach(self) -> None:
-        """The whole map, through the norms."""
-
-    def mirrored(self, axis: int) -> None:
-        """No weights can: a channel moves by the same distance along every axis, and a mirror turns only one."""
 
     def _shifted(self, x_BCS: Tensor, axis: int) -> Tensor:
         """The channels of group g moved by g - shift // 2 positions towards the end of ``axis``."""

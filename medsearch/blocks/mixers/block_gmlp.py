@@ -10,14 +10,11 @@ Shapes: B batch, S spatial axes, H hidden channels, T positions of a block, M = 
 
 from __future__ import annotations
 
-from math import lcm
-
 from torch import Tensor
 
 from medsearch.blocks import MIXERS
 from medsearch.blocks.nd import blocks_of_rows, rows_of_blocks
 from medsearch.blocks.positions_mlp import PositionGmlp, set_edges
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("block_gmlp")
@@ -39,10 +36,6 @@ class BlockGmlp(PositionGmlp):
         self, dim: int, *, dims: int, block: int | str = 8, ratio: float = 1.0, hidden: int | None = None
     ) -> None:
         super().__init__("block_gmlp", dim, set_edges("block_gmlp", "block", block, dims), ratio=ratio, hidden=hidden)
-
-    def reach(self) -> Reach:
-        """The far corner of a block."""
-        return Reach(max(self.edges) - 1, lcm(*self.edges))
 
     def _rows(self, v_BSH: Tensor) -> Tensor:
         return rows_of_blocks(v_BSH, self.edges)

@@ -8,7 +8,7 @@ Shapes: B batch, C channels, S spatial axes, T positions of a block, M = B * blo
 
 from __future__ import annotations
 
-from math import lcm, prod
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,7 @@ from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width
 from medsearch.blocks.nd import blocks_of_rows, crop_to, pad_to_multiple, rows_of_blocks, to_first, to_last
-from medsearch.blocks.positions_mlp import mirrored_order, padded_positions, set_edges
-from medsearch.blocks.reach import Reach
+from medsearch.blocks.positions_mlp import set_edges
 
 
 @MIXERS.add("block_mlp")
@@ -60,25 +59,6 @@ class BlockMlp(nn.Module):
     def groups(self) -> dict[str, Group]:
         """The hidden units, which no other layer sees."""
         return {"hidden": Group((Axis("expand"),), Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds of one image whose map has this size."""
-        return 2 * self.expand.out_channels * self.norm.weight.numel() * padded_positions(size, self.edges)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        tokens, hidden = self.expand.in_channels, self.expand.out_channels
-        return 2 * self.norm.weight.numel() + hidden * (2 * tokens + 1) + tokens
-
-    def reach(self) -> Reach:
-        """The far corner of a block."""
-        return Reach(max(self.edges) - 1, lcm(*self.edges))
-
-    def mirrored(self, axis: int) -> dict[str, Tensor]:
-        """The positions of a block change places; true where the size is a multiple of the block."""
-        order_T = mirrored_order(self.edges, axis)
-        mirrored = {f"project.{name}": tensor[order_T] for name, tensor in self.project.named_parameters()}
-        return mirrored | {"expand.weight": self.expand.weight[:, order_T]}
 
 
 class _PositionsLinear(nn.Conv1d):

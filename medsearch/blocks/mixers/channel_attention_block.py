@@ -8,8 +8,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor, nn
 
@@ -50,15 +48,3 @@ class ChannelAttentionBlock(nn.Module):
         mean_BC = y_BCS.flatten(2).mean(-1, dtype=torch.promote_types(y_BCS.dtype, torch.float32))
         scale_BC = self.excite(self.squeeze(mean_BC.to(y_BCS.dtype)).relu()).sigmoid()
         return y_BCS * scale_BC.reshape(*scale_BC.shape, *(1,) * (x_BCS.ndim - 2))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds of one image whose map has this size."""
-        return 2 * self.first.weight.numel() * prod(size) + 2 * self.excite.weight.numel()
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        dim, squeezed = self.squeeze.in_features, self.squeeze.out_features
-        return dim * (2 * dim * prod(self.first.kernel_size) + 5) + squeezed * (2 * dim + 1)
-
-    def reach(self) -> None:
-        """The whole map, through the scale."""

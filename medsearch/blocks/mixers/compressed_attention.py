@@ -119,28 +119,9 @@ class CompressedAttention(nn.Module):
         y_BNC = _rows(table_BC, _sources(kept_BK, partner_BR, plan))
         return to_first(self.project.leave(y_BNC.unflatten(1, size), x_BSC, x_BSC))
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        plan, dim = self._plan(prod(size)), self.project.dim
-        choice = (plan.positions + 1) * dim**2 + plan.positions * dim
-        matching = plan.even * plan.odd * dim if plan.merged else 0
-        projected = self.project.macs(plan.positions, queries=plan.tokens, keys=plan.tokens)
-        return projected + choice + matching + self.product.macs(plan.tokens, plan.tokens)
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """How many tokens one of the tokens that are left reads on a map of ``size``."""
         return self.product.kept(self._plan(prod(size)).tokens)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return self.project.weights() + self.product.weights() + 2 * self.project.dim**2
-
-    def reach(self) -> None:
-        """Every position counts in the choice."""
-
-    def mirrored(self, axis: int) -> dict[str, Tensor] | None:
-        """None where positions that take turns in the order of the map merge: a mirror changes whose turn it is."""
-        return None if self.in_order and self.merge else {}
 
     def _plan(self, positions: int) -> TokenCounts:
         kept = max(1, int(positions * self.keep))

@@ -8,7 +8,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, odd_kernels
 from medsearch.blocks.nd import BATCH_NORM, CONV
-from medsearch.blocks.reach import Reach
 
 
 class InstanceNorm(nn.Module):
@@ -70,7 +68,7 @@ class ConvBlock(nn.Module):
         if after not in ("none", "leaky_relu"):
             raise ValueError(f"{part}: after must be 'none' or 'leaky_relu', got {after!r}; try 'none'")
         self.dim, self.hidden = dim, hidden_width(part, dim, 1.0, hidden)
-        self.acts_after, self.spreads = after == "leaky_relu", norm == "instance"
+        self.acts_after = after == "leaky_relu"
         window: dict[str, Any] = {"kernel_size": self.kernel, "padding": tuple(edge // 2 for edge in self.kernel)}
         normed = BATCH_NORM[dims] if norm == "batch" else InstanceNorm
         self.act = nn.LeakyReLU()
@@ -84,15 +82,3 @@ class ConvBlock(nn.Module):
     def groups(self) -> dict[str, Group]:
         """The channels between the two convolutions."""
         return {"hidden": Group((Axis("expand"), Axis("expand_norm")), Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return 2 * prod(size) * prod(self.kernel) * self.dim * self.hidden
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return 2 * (prod(self.kernel) * self.dim * self.hidden + self.hidden + self.dim)
-
-    def reach(self) -> Reach | None:
-        """Half a window for each of the two convolutions; instance norms see the whole map."""
-        return None if self.spreads else Reach(2 * max(edge // 2 for edge in self.kernel))

@@ -8,7 +8,6 @@ branch by itself; ``norm="none"`` gives ConvNeXt's form.  Shapes: B batch, C cha
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.knobs import odd_kernels, per_axis
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("dwconv")
@@ -44,7 +42,7 @@ class DepthwiseConv(nn.Module):
         step = per_axis("dwconv", "dilation", dilation, dims)
         if norm not in ("batch", "none"):
             raise ValueError(f"dwconv: norm must be 'batch' or 'none', got {norm!r}; try 'batch'")
-        self.dim, self.normed = dim, norm == "batch"
+        self.dim = dim
         self.margin = tuple(gap * (edge // 2) for gap, edge in zip(step, self.kernel, strict=True))
         window: dict[str, Any] = {"kernel_size": self.kernel, "padding": self.margin, "dilation": step}
         self.filter = CONV[dims](dim, dim, **window, groups=dim, bias=norm == "none")
@@ -52,15 +50,3 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         return self.norm(depthwise(self.filter, x_BCS))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return prod(size) * prod(self.kernel) * self.dim
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return (prod(self.kernel) + (2 if self.normed else 1)) * self.dim
-
-    def reach(self) -> Reach:
-        """The half of the window, gaps included."""
-        return Reach(max(self.margin))

@@ -88,18 +88,6 @@ class FullAttention(nn.Module):
         """The heads."""
         return {"heads": self.project.group("project")}
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        positions = prod(size)
-        return self.project.macs(positions) + self.product.macs(positions, positions)
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """How many positions a query reads on a map of ``size``."""
         return self.product.kept(prod(size))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return self.project.weights() + self.product.weights()
-
-    def reach(self) -> None:
-        """The whole map."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.knobs import odd_kernels, whole_number
 from medsearch.blocks.nd import CONV, depthwise, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("gnconv")
@@ -68,21 +66,3 @@ class GatedRecursiveConv(nn.Module):
         for widen, gate_BCS in zip(self.widen, gates, strict=True):
             p_BCS = widen(p_BCS) * gate_BCS
         return self.project(p_BCS)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return prod(size) * (prod(self.kernel) * sum(self.widths) + self._products())
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        biases = 2 * sum(self.widths) + sum(self.widths[1:]) + self.widths[0] + self.dim
-        return 2 * self.dim + prod(self.kernel) * sum(self.widths) + self._products() + biases
-
-    def reach(self) -> Reach:
-        """Half a window."""
-        return Reach(max(edge // 2 for edge in self.kernel))
-
-    def _products(self) -> int:
-        """The weights of all matrices."""
-        split = self.dim * (self.widths[0] + sum(self.widths))
-        return split + sum(narrow * wide for narrow, wide in pairwise(self.widths)) + self.dim**2

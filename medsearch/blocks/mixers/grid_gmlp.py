@@ -37,9 +37,6 @@ class GridGmlp(PositionGmlp):
     ) -> None:
         super().__init__("grid_gmlp", dim, set_edges("grid_gmlp", "grid", grid, dims), ratio=ratio, hidden=hidden)
 
-    def reach(self) -> None:
-        """The whole map."""
-
     def _rows(self, v_BSH: Tensor) -> Tensor:
         return rows_of_grid(v_BSH, self.edges)
 

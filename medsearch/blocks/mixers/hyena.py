@@ -15,7 +15,6 @@ Shapes: B batch, C channels, S spatial axes, L length of one axis, O order, K st
 from __future__ import annotations
 
 import math
-from math import prod
 from typing import Any
 
 import torch
@@ -77,7 +76,7 @@ class Hyena(nn.Module):
         super().__init__()
         for knob, value in (("order", order), ("width", width), ("bands", bands)):
             whole_number("hyena", knob, value)
-        self.dim, self.order, self.width, self.bands = dim, order, width, bands
+        self.dim, self.order, self.bands = dim, order, bands
         streams = (order + 1) * dim
         self.norm = nn.LayerNorm(dim)
         self.streams = nn.Linear(dim, streams)
@@ -97,32 +96,6 @@ class Hyena(nn.Module):
             convolved_CLBS = _convolved(z_CLBS, [filters_OCP[step] for filters_OCP in along_OCP])
             z_CLBS = gate_CLBS * (convolved_CLBS + keep_CLBS * z_CLBS)
         return to_first(self.project(z_CLBS.permute(2, 1, *rest, 0)))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        near = 3 ** len(size) * (self.order + 1)
-        per_position = (self.order + 2) * self.dim + near + self.order * sum(size)
-        return prod(size) * per_position * self.dim + sum(map(self._filters_macs, size))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        streams = (self.dim + 1 + 3 ** len(self.filters) + 1) * (self.order + 1) * self.dim
-        others = (2 + self.order + self.dim + 1) * self.dim
-        filters = self.width * (1 + 2 * self.bands + self.width + 2 + self.order * self.dim)
-        return streams + others + filters * len(self.filters)
-
-    def reach(self) -> None:
-        """Every position sees the whole map."""
-
-    def mirrored(self, axis: int) -> dict[str, Tensor]:
-        """Filters are mirrored where the network of an axis reads offsets and their sines with the opposite sign."""
-        name = f"filters.{axis}.first.weight"
-        weight = self.get_parameter(name).clone()
-        weight[:, [0, *range(1 + self.bands, 1 + 2 * self.bands)]] *= -1
-        return {name: weight}
-
-    def _filters_macs(self, length: int) -> int:
-        return 2 * length * self.width * (1 + 2 * self.bands + self.width + self.order * self.dim)
 
 
 def _convolved(x_CLBS: Tensor, filters_CP: list[Tensor]) -> Tensor:

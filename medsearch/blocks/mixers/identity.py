@@ -10,7 +10,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medsearch.blocks import MIXERS
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("identity")
@@ -34,15 +33,3 @@ class NoMixing(nn.Module):
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         return x_BCS * 0.0
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return 0
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return 0
-
-    def reach(self) -> Reach:
-        """Nowhere."""
-        return Reach(0)

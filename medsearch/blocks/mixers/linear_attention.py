@@ -22,7 +22,6 @@ from medsearch.blocks.knobs import one_of, whole_number, yes_or_no
 from medsearch.blocks.linear_kernels import (
     KERNELS,
     axial_rotation,
-    linear_macs,
     linear_product,
     refuse_what_cannot_turn,
 )
@@ -80,7 +79,7 @@ class LinearAttention(nn.Module):
         ratio = whole_number(part, "value_bottleneck", value_bottleneck, least=0)
         if ratio > dim:
             raise ValueError(f"{part}: value_bottleneck must be at most {dim}, got {ratio}; try {dim}")
-        self.narrow, self.bias = dim // ratio if ratio else 0, bias
+        self.narrow = dim // ratio if ratio else 0
         self.project = Projections(part, dim, shape, dims=dims, bias=bias, gate=gate, local=local)
         if ratio:
             squeeze, expand = nn.Linear(dim, self.narrow, bias), nn.Linear(self.narrow, shape.inner, bias)
@@ -108,29 +107,6 @@ class LinearAttention(nn.Module):
         made = tuple(axis._replace(name=widened.get(axis.name, axis.name)) for axis in group.made)
         return {"heads": Group(made, group.read)}
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        heads, head_dim, _ = self.project.shape
-        product = linear_macs(self.kernel, prod(size), heads, head_dim)
-        return self.project.macs(prod(size)) + product + prod(size) * self._more_per_value(0)
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """Every position of a map of ``size``, by way of one summary."""
         return prod(size)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        factors = self.project.shape.heads if self.kernel == "relu" else 0
-        return self.project.weights() + factors + self._more_per_value(int(self.bias))
-
-    def mirrored(self, axis: int) -> dict[str, Tensor] | None:
-        """Nothing to change; rotation has a sense that no weights reverse, as what it turns is not negative."""
-        return None if self.rotary else {}
-
-    def reach(self) -> None:
-        """Every position sees the whole map."""
-
-    def _more_per_value(self, bias: int) -> int:
-        """How many more weights, ``bias`` counted or not, narrowed values take than one plain layer."""
-        dim, inner = self.project.dim, self.project.shape.inner
-        return (dim + bias) * self.narrow + (self.narrow + bias) * inner - (dim + bias) * inner if self.narrow else 0

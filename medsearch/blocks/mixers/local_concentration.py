@@ -7,7 +7,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.knobs import odd_kernels
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("local_concentration")
@@ -47,15 +45,3 @@ class LocalConcentration(nn.Module):
     def forward(self, x_BCS: Tensor) -> Tensor:
         filtered_BCS = depthwise(self.filter, to_first(self.norm(to_last(x_BCS))))
         return depthwise(self.refilter, self.filter_norm(self.act(filtered_BCS)))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return 2 * prod(size) * prod(self.kernel) * self.dim
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return (2 * prod(self.kernel) + 6) * self.dim
-
-    def reach(self) -> Reach:
-        """Half a window for each of the two filters."""
-        return Reach(2 * max(edge // 2 for edge in self.kernel))

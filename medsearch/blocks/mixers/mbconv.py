@@ -9,7 +9,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, odd_kernels, whole_number
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("mbconv")
@@ -88,16 +86,3 @@ class MBConv(nn.Module):
         made = tuple(map(Axis, ("expand", "expand_norm", "filter", "filter_norm")))
         gates = (Axis("squeeze.weight", 1), Axis("excite")) if self.units else ()
         return {"hidden": Group((*made, *gates), Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return (prod(size) * (2 * self.dim + prod(self.kernel)) + 2 * self.units) * self.hidden
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        gates = (2 * self.units + 1) * self.hidden + self.units if self.units else 0
-        return (2 * self.dim + prod(self.kernel) + 4) * self.hidden + 2 * self.dim + gates
-
-    def reach(self) -> Reach | None:
-        """Half a window; gates see the whole map."""
-        return None if self.units else Reach(max(edge // 2 for edge in self.kernel))

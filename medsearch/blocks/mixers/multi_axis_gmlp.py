@@ -9,8 +9,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor, nn
 
@@ -78,19 +76,3 @@ class MultiAxisGmlp(nn.Module):
             made = (Axis(f"{half}.expand", repeats=2), Axis(f"{half}.gate_norm"))
             found[f"{half}_hidden"] = Group(made, Axis(f"{half}.project.weight", 1))
         return found
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds of one image whose map has this size."""
-        return 4 * self.project.out_features**2 * prod(size) + self.grid.macs(size) + self.block.macs(size)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        dim = self.project.out_features
-        return dim * (4 * dim + 5) + self.grid.weights() + self.block.weights()
-
-    def reach(self) -> None:
-        """The whole map."""
-
-    def mirrored(self, axis: int) -> dict[str, Tensor] | None:
-        """What the halves say; None where they differ, as few sizes are a multiple of both."""
-        return {} if self.block.edges == self.grid.edges else None

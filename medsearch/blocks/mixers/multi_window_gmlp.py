@@ -9,8 +9,6 @@ Shapes: B batch, C channels, S spatial axes, W windows.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor, nn
 
@@ -57,24 +55,6 @@ class MultiWindowGmlp(nn.Module):
         for share_BC, mixed_BCS in zip(self._shares(z_BCS, mixed), mixed, strict=True):
             y_BCS = torch.addcmul(y_BCS, mixed_BCS, share_BC.reshape(*share_BC.shape, *(1,) * (x_BCS.ndim - 2)))
         return to_first(self.project(to_last(y_BCS)))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds of one image whose map has this size."""
-        dim, squeezed = self.project.out_features, self.squeeze.out_features
-        windows = sum(window.macs(size) for window in self.windows if isinstance(window, BlockGmlp))
-        return windows + squeezed * dim * (1 + len(self.windows)) + dim**2 * prod(size)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        dim, squeezed = self.project.out_features, self.squeeze.out_features
-        windows = sum(window.weights() for window in self.windows if isinstance(window, BlockGmlp))
-        return windows + squeezed * (dim + 1) + (squeezed + 1) * dim * len(self.windows) + dim * (dim + 3)
-
-    def reach(self) -> None:
-        """The whole map, through the weights."""
-
-    def mirrored(self, axis: int) -> None:
-        """None, as few sizes are a multiple of all windows."""
 
     def _shares(self, z_BCS: Tensor, mixed: list[Tensor]) -> tuple[Tensor, ...]:
         """Per window (B, C): the weights of its channels, 1 together."""

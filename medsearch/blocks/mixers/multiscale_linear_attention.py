@@ -9,8 +9,6 @@ Shapes: B batch, C channels, S spatial axes, N positions, G groups, W = C / G, H
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import head_shape
-from medsearch.blocks.linear_kernels import linear_macs, linear_product
+from medsearch.blocks.linear_kernels import linear_product
 from medsearch.blocks.nd import CONV, depthwise, to_first, to_last
 
 KERNELS = {2: "3-5-7-9", 3: "3-3-5-5"}
@@ -52,7 +50,7 @@ class MultiscaleLinearAttention(nn.Module):
         if dim % len(edges):
             nearest = -(-dim // len(edges)) * len(edges)
             raise ValueError(f"{part}: dim must be a multiple of its {len(edges)} kernels, got {dim}; try {nearest}")
-        self.dim, self.dims, width = dim, dims, dim // len(edges)
+        width = dim // len(edges)
         self.heads, self.head_dim = head_shape(part, width, heads, head_dim)
         inner = self.heads * self.head_dim
         self.norm = nn.LayerNorm(dim)
@@ -77,24 +75,6 @@ class MultiscaleLinearAttention(nn.Module):
         """The heads of the shared attention."""
         made = (Axis("qkv", unit=self.head_dim, repeats=3),)
         return {"heads": Group(made, Axis("proj.weight", 1, unit=self.head_dim))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        positions, count, inner = prod(size), len(self.edges), self.heads * self.head_dim
-        width = self.dim // count
-        filters = width * sum(k**self.dims for k in self.edges)
-        shared = count * linear_macs("swapped", positions, self.heads, self.head_dim)
-        return positions * (filters + count * 4 * width * inner + self.dim**2) + shared
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        count, inner = len(self.edges), self.heads * self.head_dim
-        width = self.dim // count
-        filters = width * sum(k**self.dims + 1 for k in self.edges)
-        return 2 * self.dim + filters + (4 * inner + 1) * width + count + (self.dim + 1) * self.dim
-
-    def reach(self) -> None:
-        """Every position sees the whole map."""
 
 
 class _Scale(nn.Module):

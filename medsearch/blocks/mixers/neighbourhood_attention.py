@@ -23,7 +23,6 @@ from medsearch.blocks.attention import MASKED, OffsetTable, Projections, Softmax
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import one_of, per_axis
 from medsearch.blocks.nd import to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("neighbourhood_attention")
@@ -110,27 +109,9 @@ class NeighbourhoodAttention(nn.Module):
         table = () if self.position is None else (Axis("position.table", 1),)
         return {"heads": self.project.group("project", *table)}
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``, with those for keys that a tile has and a query does not read."""
-        tiles = self._tiles(size)
-        queries = prod(tile.groups * tile.queries for tile in tiles)
-        product = self.product.macs(queries, prod(tile.keys for tile in tiles), offered=self._offered(tiles))
-        return self.project.macs(prod(size)) + product
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """How many positions a query reads on a map of ``size``."""
         return self.product.kept(self._offered(self._tiles(size)))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        table = 0 if self.position is None else self.position.weights()
-        return self.project.weights() + self.product.weights() + table
-
-    def reach(self) -> Reach:
-        """To the far end of a window that a border has pushed inwards."""
-        local = 0 if self.project.local is None else self.project.local.kernel_size[0] // 2
-        windows = ((edge - 1) * apart for edge, apart in zip(self.kernel, self.dilation, strict=True))
-        return Reach(max(*windows, local))
 
     def _tiles(self, size: tuple[int, ...]) -> list[_Tiles]:
         """Tiles that are fastest on a CPU: wider ones meet more keys in vain, narrower ones gather more of them."""

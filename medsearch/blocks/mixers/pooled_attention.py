@@ -114,32 +114,17 @@ class PooledAttention(nn.Module):
         """The heads; windows and local filters are on the input and stay."""
         return {"heads": self.project.group("project")}
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        positions, keys = prod(size), prod(self.pool.reduced(size))
-        attention = self.project.macs(positions, keys=keys) + self.product.macs(positions, keys)
-        local = 0 if self.local is None else prod(self.local.kernel_size) * self.project.dim * positions
-        return attention + local + self.pool.macs(size)
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """How many windows a query reads on a map of ``size``."""
         return self.product.kept(prod(self.pool.reduced(size)))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        local = 0 if self.local is None else (prod(self.local.kernel_size) + 1) * self.project.dim
-        return self.project.weights() + self.product.weights() + local + self.pool.weights()
-
-    def reach(self) -> None:
-        """The whole map."""
 
 
 class _Pool(nn.Module):
     """A map of normed channels to what queries, keys and, where they differ from keys, values are made from."""
 
-    def __init__(self, dim: int, window: tuple[int, ...]) -> None:
+    def __init__(self, window: tuple[int, ...]) -> None:
         super().__init__()
-        self.dim, self.window = dim, window
+        self.window = window
 
     def reduced(self, size: tuple[int, ...]) -> tuple[int, ...]:
         """Windows per axis of a map of ``size``."""
@@ -150,7 +135,7 @@ class _Mean(_Pool):
     """The mean of every window over the positions it has, normed."""
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x_BSC: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,30 +146,18 @@ class _Mean(_Pool):
             mean_BMC = mean_BMC / real_tokens(size, window, mean_BMC).mean(dim=1).unsqueeze(-1)
         return x_BSC, self.norm(mean_BMC)
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        return 0
-
-    def weights(self) -> int:
-        return 2 * self.dim
-
 
 class _Conv(_Pool):
     """A convolution as wide as its stride, normed."""
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         conv: Callable[..., nn.Conv2d | nn.Conv3d] = CONV[len(window)]
         self.filter = conv(dim, dim, window, stride=window)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x_BSC: Tensor) -> tuple[Tensor, Tensor]:
         return x_BSC, self.norm(to_last(self.filter(to_first(pad_to_multiple(x_BSC, self.window)))))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.reduced(size)) * prod(self.window) * self.dim**2
-
-    def weights(self) -> int:
-        return prod(self.window) * self.dim**2 + 3 * self.dim
 
 
 class _DepthwiseConv(_Pool):
@@ -194,7 +167,7 @@ class _DepthwiseConv(_Pool):
     """
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         dims = len(window)
         self.kernel = tuple(max(3, edge + 1 - edge % 2) for edge in window)
         self.q = _Filter(dim, (3,) * dims, (1,) * dims)
@@ -204,12 +177,6 @@ class _DepthwiseConv(_Pool):
     def forward(self, x_BSC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x_BCS = to_first(x_BSC)
         return to_last(self.q(x_BCS)), to_last(self.k(x_BCS)), to_last(self.v(x_BCS))
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return self.dim * (prod(size) * 3 ** len(size) + 2 * prod(self.reduced(size)) * prod(self.kernel))
-
-    def weights(self) -> int:
-        return self.dim * (3 ** len(self.window) + 2 * prod(self.kernel) + 3 * 2)
 
 
 class _Filter(nn.Module):
@@ -230,7 +197,7 @@ class _Dct(_Pool):
     """The lowest frequencies of every axis on the grid that just holds them, normed."""
 
     def __init__(self, dim: int, window: tuple[int, ...]) -> None:
-        super().__init__(dim, window)
+        super().__init__(window)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x_BSC: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,16 +209,6 @@ class _Dct(_Pool):
                 low = _low_pass(length, kept, x_BSC) @ rows
                 low_BSC = low.reshape(*low_BSC.shape[:axis], kept, *low_BSC.shape[axis + 1 :])
         return x_BSC, self.norm(low_BSC)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        done, total = list(size), 0
-        for axis, (length, kept) in enumerate(zip(size, self.reduced(size), strict=True)):
-            done[axis] = kept
-            total += (prod(done) * self.dim + kept**2) * length if kept < length else 0
-        return total
-
-    def weights(self) -> int:
-        return 2 * self.dim
 
 
 _POOLS: dict[str, type[_Mean] | type[_Conv] | type[_DepthwiseConv] | type[_Dct]] = {

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.knobs import odd_kernels
 from medsearch.blocks.nd import to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("pooling")
@@ -34,7 +33,7 @@ class Pooling(nn.Module):
     def __init__(self, dim: int, *, dims: int, kernel: int | str = 3) -> None:
         super().__init__()
         self.kernel = odd_kernels("pooling", kernel, dims)
-        self.dim, self.norm = dim, nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
         x_BSC = self.norm(to_last(x_BCS))
@@ -43,18 +42,6 @@ class Pooling(nn.Module):
         for deep in depth:
             y_BSC = _means(y_BSC.flatten(2, 3), (deep, 1)).reshape(x_BSC.shape)
         return to_first(y_BSC - x_BSC)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return 0
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return 2 * self.dim
-
-    def reach(self) -> Reach:
-        """Half a window."""
-        return Reach(max(edge // 2 for edge in self.kernel))
 
 
 def _means(x_BHWC: Tensor, kernel: tuple[int, int]) -> Tensor:

@@ -117,28 +117,11 @@ class RegionTopkAttention(nn.Module):
         """The heads; the routing sees the fewer of them."""
         return {"heads": self.project.group("project")}
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``; what queries of padding see is computed, too."""
-        window, padded = self._layout(size)
-        tokens, edge = prod(padded), prod(window)
-        regions = tokens // edge
-        shape = self.project.shape
-        routing = regions**2 * shape.heads * shape.qk_dim if self.top_regions < regions else 0
-        product = self.product.macs(tokens, min(self.top_regions, regions) * edge)
-        return self.project.macs(prod(size)) + routing + product
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """How many positions a query reads on a map of ``size``, padding counted."""
         window, padded = self._layout(size)
         regions = prod(padded) // prod(window)
         return self.product.kept(min(self.top_regions, regions) * prod(window))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return self.project.weights() + self.product.weights()
-
-    def reach(self) -> None:
-        """Any region may read any other."""
 
     def _layout(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Edges of a region on a map of ``size``, and the size it is padded to."""

@@ -80,21 +80,9 @@ class Retention(nn.Module):
         more = (Axis("gain", unit=width), Axis("offset", unit=width), Axis("step_H"))
         return {"heads": self.project.group("project", *more)}
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        keys = sum(size) if self.form == "axial" else prod(size)
-        return self.project.macs(prod(size)) + prod(size) * 2 * keys * self.project.shape.inner
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """How many positions a query reads on a map of ``size``: those along each axis, or all."""
         return sum(size) if self.form == "axial" else prod(size)
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return self.project.weights() + 2 * self.project.shape.inner
-
-    def reach(self) -> None:
-        """Every position sees the whole map."""
 
     def _by_axis(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, size: tuple[int, ...]) -> Tensor:
         """(B, *S, H, D): the last axis first, what it gives are the values of the one before."""

@@ -8,7 +8,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ from medsearch.blocks import MIXERS
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import hidden_width, odd_kernels
 from medsearch.blocks.nd import BATCH_NORM, CONV, depthwise
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("separable_conv")
@@ -53,15 +51,3 @@ class SeparableConv(nn.Module):
     def groups(self) -> dict[str, Group]:
         """The filtered channels with their filters."""
         return {"hidden": Group((Axis("expand"), Axis("filter")), Axis("project.weight", 1))}
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``."""
-        return prod(size) * (2 * self.dim + prod(self.kernel)) * self.hidden
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        return (2 * self.dim + prod(self.kernel) + 2) * self.hidden + 3 * self.dim
-
-    def reach(self) -> Reach:
-        """Half a window."""
-        return Reach(max(edge // 2 for edge in self.kernel))

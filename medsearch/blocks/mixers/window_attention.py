@@ -9,7 +9,7 @@ Shapes: B batch, C channels, S spatial axes, G windows, T tokens of a window, H 
 
 from __future__ import annotations
 
-from math import lcm, prod
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from medsearch.blocks.attention import MASKED, OffsetTable, Projections, Softmax
 from medsearch.blocks.groups import Axis, Group
 from medsearch.blocks.knobs import one_of, per_axis
 from medsearch.blocks.nd import crop_to, pad_to_multiple, split_blocks, to_first, to_last
-from medsearch.blocks.reach import Reach
 
 
 @MIXERS.add("window_attention")
@@ -110,30 +109,9 @@ class WindowAttention(nn.Module):
         table = () if self.position is None else (Axis("position.table", 1),)
         return {"heads": self.project.group("project", *table)}
 
-    def macs(self, size: tuple[int, ...]) -> int:
-        """Multiply-adds for a map of ``size``; queries, keys, values and maps of padding are computed too."""
-        window, _, padded = self._layout(size)
-        tokens = prod(padded)
-        projected = self.project.macs(prod(size), queries=tokens, keys=tokens)
-        return projected + self.product.macs(tokens, prod(window))
-
     def keys_per_query(self, size: tuple[int, ...]) -> int:
         """How many positions a query reads on a map of ``size``."""
         return self.product.kept(prod(self._layout(size)[0]))
-
-    def weights(self) -> int:
-        """Number of parameters."""
-        table = 0 if self.position is None else self.position.weights()
-        return self.project.weights() + self.product.weights() + table
-
-    def reach(self) -> Reach:
-        """To the far side of a window; what moves by whole windows is treated alike."""
-        local = 0 if self.project.local is None else self.project.local.kernel_size[0] // 2
-        return Reach(max(*self.window, local + 1) - 1, lcm(*self.window))
-
-    def mirrored(self, axis: int) -> dict[str, Tensor] | None:
-        """None where shifted, as few sizes leave the same part of a window over at both ends."""
-        return None if self.shift[axis] else {}
 
     def _layout(self, size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Window and shift on a map of ``size``, and the size it is padded to."""

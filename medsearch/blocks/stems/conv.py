@@ -57,8 +57,8 @@ class ConvStem(nn.Module):
         self.widths = [in_channels, *(max(1, dim // 2**left) for left in range(count - 1, -1, -1))]
         self.normed = one_of("conv stem", "norm", norm, ("batch", "none")) == "batch"
         self.normed_last = one_of("conv stem", "last", last, ("none", "layer")) == "layer"
-        self.bias = yes_or_no("conv stem", "bias", bias)
         one_of("conv stem", "act", act, tuple(_ACTS))
+        yes_or_no("conv stem", "bias", bias)
         layers: list[nn.Module] = []
         for source, target, step in zip(self.widths, self.widths[1:], self.steps, strict=False):
             layers += [_ACTS[act]()] if layers else []
@@ -74,18 +74,6 @@ class ConvStem(nn.Module):
         for step in self.steps:
             size = shrunk(size, step)
         return size
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        total = 0
-        for source, target, step in zip(self.widths, self.widths[1:], self.steps, strict=False):
-            size = shrunk(size, step)
-            total += math.prod(size) * 3 ** len(size) * source * target
-        return total
-
-    def weights(self) -> int:
-        window, targets = 3 ** len(self.steps[0]), self.widths[1:]
-        filters = sum(window * source * target for source, target in zip(self.widths, targets, strict=False))
-        return filters + (self.bias + 2 * self.normed) * sum(targets) + 2 * targets[-1] * self.normed_last
 
 
 def _halvings(stride: int | str, dims: int) -> list[int]:

@@ -8,8 +8,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import STEMS
@@ -63,14 +61,3 @@ class FourConvStem(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(shrunk(size, self.first), self.last)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        total = 0
-        for source, target, kernel, step in self.convs:
-            size = shrunk(size, step)
-            total += prod(size) * kernel ** len(size) * source * target
-        return total
-
-    def weights(self) -> int:
-        dims = len(self.first)
-        return sum((kernel**dims * source + 2) * target for source, target, kernel, _ in self.convs)

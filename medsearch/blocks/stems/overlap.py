@@ -8,8 +8,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import Tensor, nn
 
 from medsearch.blocks import STEMS
@@ -36,7 +34,6 @@ class OverlapStem(nn.Module):
         self.stride = per_axis("overlap stem", "stride", stride, dims)
         edges = per_axis("overlap stem", "kernel", kernel, dims)
         self.window = covering_kernel("overlap stem", edges, self.stride, kernel)
-        self.in_channels, self.dim = in_channels, dim
         self.embed = overlap_conv(in_channels, dim, self.window, self.stride)
         self.norm = MapNorm(dim)
 
@@ -45,9 +42,3 @@ class OverlapStem(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.stride)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * prod(self.window) * self.in_channels * self.dim
-
-    def weights(self) -> int:
-        return (prod(self.window) * self.in_channels + 3) * self.dim

@@ -9,8 +9,6 @@ Shapes: B batch, C channels, S spatial axes.
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,7 +51,6 @@ class PatchStem(nn.Module):
         self.window = per_axis("patch stem", "patch", patch, dims)
         self.normed = one_of("patch stem", "norm", norm, ("layer", "none")) == "layer"
         self.grid = () if position is None else per_axis("patch stem", "position", position, dims)
-        self.in_channels, self.dim = in_channels, dim
         self.embed = patch_conv(in_channels, dim, self.window)
         self.norm = nn.LayerNorm(dim) if self.normed else nn.Identity()
         self.position = nn.Parameter(torch.empty(1, dim, *self.grid)) if self.grid else None
@@ -72,14 +69,3 @@ class PatchStem(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * prod(self.window) * self.in_channels * self.dim
-
-    def weights(self) -> int:
-        table = prod(self.grid) * self.dim if self.grid else 0
-        return (prod(self.window) * self.in_channels + 1 + 2 * self.normed) * self.dim + table
-
-    def mirrored(self, axis: int) -> dict[str, Tensor]:
-        """The table, from its other end."""
-        return {} if self.position is None else {"position": self.position.flip(2 + axis)}

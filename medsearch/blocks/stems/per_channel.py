@@ -11,7 +11,6 @@ Shapes: B batch, K image channels, C channels, S spatial axes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +44,7 @@ class PerChannelStem(nn.Module):
         super().__init__()
         self.window = per_axis("per_channel stem", "patch", patch, dims)
         self.sample = yes_or_no("per_channel stem", "sample", sample)
-        self.in_channels, self.dim = in_channels, dim
+        self.dim = dim
         self.embed = patch_conv(1, dim, self.window)
         self.channel_KC = nn.Parameter(torch.empty(in_channels, dim))
         self.query_C = nn.Parameter(torch.zeros(dim))
@@ -72,12 +71,6 @@ class PerChannelStem(nn.Module):
 
     def scale(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return shrunk(size, self.window)
-
-    def macs(self, size: tuple[int, ...]) -> int:
-        return prod(self.scale(size)) * self.in_channels * self.dim * (prod(self.window) + 2)
-
-    def weights(self) -> int:
-        return (prod(self.window) + 1 + self.in_channels + 1 + 2) * self.dim
 
 
 def _left_out(images: int, channels: int, device: torch.device) -> Tensor:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from medsearch.cli.parser import Answer, count
+from medsearch.cli.parser import Answer, add_option, given
 from medsearch.cli.show import show
+from medsearch.compression.config import OPTIONS, CompressionConfig
 
 ABOUT = "Prune, distil, quantize; a result that is slower, larger or worse than allowed is refused (exit code 3)."
 EXAMPLE = "medsearch compress runs/mine/models/0a1b2c3d/model.pt --max-drop 0.5"
@@ -17,9 +18,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What is compressed, on which data, and how far."""
     parser.add_argument("model", type=Path, help="a model.pt")
     parser.add_argument("--data", help="data to prune, distil and judge by (default: what it was trained on)")
-    parser.add_argument("--keep-macs", type=float, default=0.7, metavar="0.7", help="share of multiply-adds to keep")
-    parser.add_argument("--max-drop", type=float, default=1.0, metavar="1.0", help="points of the metric it may lose")
-    parser.add_argument("--epochs", type=count, metavar="N", help="epochs of distillation")
+    for option in OPTIONS.values():
+        add_option(parser, option)
     parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="where the files go (default: compressed/ beside the model)"
     )
@@ -29,14 +29,8 @@ def run(options: argparse.Namespace) -> Answer:
     """Compress."""
     from medsearch.pipeline.compress import compress_file
 
-    results = compress_file(
-        options.model,
-        data=options.data,
-        keep_macs=options.keep_macs,
-        max_drop=options.max_drop,
-        epochs=options.epochs,
-        out=options.out,
-    )
+    config = CompressionConfig(**given(options, OPTIONS))
+    results = compress_file(options.model, data=options.data, config=config, out=options.out)
     return Answer(data=results, show=lambda: _show(results))
 
 

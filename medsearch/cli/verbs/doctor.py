@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Look, or measure."""
-    from medsearch.measure.latency.runtime import DEFAULT
+    from medsearch.measurement.latency.runtime import DEFAULT
     from medsearch.studies.doctor import doctor
 
     return rows(

@@ -20,7 +20,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Export."""
-    from medsearch.pipeline.export import export_file
+    from medsearch.exporters.checkpoint import load_model
+    from medsearch.pipeline.export import export_checkpoint
 
-    said = export_file(options.model, options.out)
+    said = export_checkpoint(load_model(options.model), options.out)
     return Answer(data={"file": str(options.out), "about": said}, show=lambda: print(said))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsearch.cli.parser import Answer, add_option, given
 from medsearch.cli.show import show
 from medsearch.config import OPTIONS, SearchConfig, read_values
-from medsearch.core.errors import WriteError
-from medsearch.measure.costs import COSTS
+from medsearch.measurement.costs import COSTS
+
+if TYPE_CHECKING:
+    from medsearch.api.result import SearchResult
 
 ABOUT = """\
 Search a space of networks on a data set; nothing over budget is trained or delivered.
@@ -40,8 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Begin a search or go on with one."""
+    from medsearch.api.searching import run as carry_out
     from medsearch.pipeline.begin import begin, go_on
-    from medsearch.pipeline.search import search
     from medsearch.report.live import LiveSearch
 
     if options.resume:
@@ -49,15 +51,8 @@ def run(options: argparse.Namespace) -> Answer:
         opened = go_on(options.resume, read_values(values, recipe=options.recipe, where="--resume"))
     else:
         opened = begin(asked_for(options), out=options.out, command=options.command)
-    with opened as (started, setup):
-        try:
-            results = search(started, setup, callbacks=[LiveSearch()])
-        except WriteError as problem:
-            remedy = f"{problem.remedy} Then go on with: {started.resume_command}"
-            raise WriteError(problem.where, problem.problem, remedy) from problem
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"Go on with: {started.resume_command}") from None
-    return Answer(data=results, show=lambda: _show(results, started.folder))
+    result = carry_out(opened, [LiveSearch()])
+    return Answer(data=result.data, show=lambda: _show(result))
 
 
 def asked_for(options: argparse.Namespace) -> SearchConfig:
@@ -76,8 +71,8 @@ def _budget(options: argparse.Namespace) -> dict[str, Any]:
     return {"budget": limits} if limits else {}
 
 
-def _show(results: dict[str, Any], folder: Path) -> None:
+def _show(result: SearchResult) -> None:
     from medsearch.report.terminal import front_table
 
-    show(front_table(results))
-    print(f"Report: {folder / 'report.md'}")
+    show(front_table(result.data))
+    print(f"Report: {result.report}")

@@ -8,6 +8,7 @@ head.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import prod
 from typing import Any
 
@@ -52,7 +53,7 @@ def joined(y_WTC: Tensor, edges: Size, size: Size, *, grid: bool = False) -> Ten
     return split.permute(*order, 2 * dims + 1).contiguous().view(-1, *size, y_WTC.shape[-1])
 
 
-class _Attention(nn.Module):
+class _Attention(nn.Module, ABC):
     """Queries, keys and values of all positions from one layer, and the projection out."""
 
     def __init__(self, ours: Any, size: Size) -> None:
@@ -73,8 +74,9 @@ class _Attention(nn.Module):
     def leave(self, y_BNC: Tensor, x_BNC: Tensor) -> Tensor:
         return y_BNC
 
+    @abstractmethod
     def mix(self, q_BNHD: Tensor, k_BNHD: Tensor, v_BNHD: Tensor) -> Tensor:
-        raise NotImplementedError
+        """(B, N, H, D): what every position reads of all."""
 
 
 class LinearAttention(_Attention):

@@ -1,0 +1,192 @@
+"""Hard limits: what a network may cost, and by how much one that does not fit is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+
+from medsearch.core.config import Node
+from medsearch.core.errors import BudgetError, suggest
+from medsearch.measurement.costs import COSTS, cost_named
+from medsearch.measurement.estimate import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a network costs, each with its interval; None where nobody has said.
+
+    Args:
+        parameters: number of weights.
+        macs: multiply-adds of one image.
+        memory: peak bytes of one training step.
+        latency: milliseconds of the exported file, batch 1.
+        inference: peak bytes of a forward pass, batch 1.
+        file: bytes of the ONNX file.
+    """
+
+    parameters: Estimate
+    macs: Estimate
+    memory: Estimate
+    latency: Estimate
+    inference: Estimate | None = None
+    file: Estimate | None = None
+
+    def to_data(self) -> dict[str, dict[str, float | str]]:
+        """Plain data for JSON."""
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: estimate.to_data() for name, estimate in known.items() if estimate is not None}
+
+    @property
+    def impossible(self) -> bool:
+        """Whether the network cannot be trained or run on this machine: a library dies of it."""
+        return math.inf in (self.memory.value, self.latency.value)
+
+    def high(self, name: str) -> float:
+        """The upper end of one cost's interval; endless where nobody has said, so that no limit is taken for kept."""
+        estimate: Estimate | None = getattr(self, name)
+        return float("inf") if estimate is None else estimate.high
+
+
+class Budget(Mapping[str, float]):
+    """The hard limits of a search: values by the names of costs, each in the unit of its cost.
+
+    ``Budget(memory="1GB", latency="20ms")``; a number is taken to be in the unit, None sets no limit.
+
+    Args:
+        limits: by the name of a cost; see :data:`~medsearch.measurement.costs.COSTS`.
+
+    Raises:
+        BudgetError: for a cost that does not exist, and for a limit that cannot be read.
+    """
+
+    def __init__(self, **limits: str | float | None) -> None:
+        known = COSTS if limits else ()
+        for name in limits:
+            if name not in known:
+                raise BudgetError(f"Budget({name}=...)", "there is no such cost.", suggest(name, known))
+        self._limits = {name: _limit(name, limit) for name, limit in limits.items() if limit is not None}
+
+    def __getitem__(self, name: str) -> float:
+        return self._limits[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._limits)
+
+    def __len__(self) -> int:
+        return len(self._limits)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._limits.items()))
+
+    def __repr__(self) -> str:
+        return f"Budget({', '.join(f'{name}={show(name, limit)!r}' for name, limit in self.items())})"
+
+    def violation(self, costs: Costs) -> float:
+        """By how much the worst upper bound is over its limit, as a share of the limit; 0 or less means it fits.
+
+        A network that cannot be trained or run here, which endless costs say, fits no budget.
+        """
+        if costs.impossible:
+            return math.inf
+        return max((costs.high(name) / limit - 1 for name, limit in self.items()), default=-1.0)
+
+    def over(self, costs: Costs) -> list[str]:
+        """The names of the limits that the upper bounds do not keep."""
+        return [name for name, limit in self.items() if costs.high(name) > limit]
+
+    def require(self, smallest: Callable[[str], Costs], *, where: str) -> None:
+        """Make sure that each limit alone is kept by something, before anything is trained.
+
+        Args:
+            smallest: for the name of a cost, the costs of the network with the least of it.
+            where: the space, for the message.
+
+        Raises:
+            BudgetError: naming the limit that nothing keeps and the smallest value that can be had.
+        """
+        for name, limit in self.items():
+            least = smallest(name).high(name)
+            if least > limit:
+                raise BudgetError(
+                    f"--budget-{option(name)}",
+                    f"no network of {where} fits {show(name, limit)}: the smallest needs {show(name, least)}.",
+                    f"Give at least {show(name, least * 1.05)}, or choose a smaller space, batch or image size.",
+                )
+
+    def require_all(self, least: Callable[[Callable[[Costs], float]], Costs], *, where: str) -> None:
+        """Make sure that something keeps every limit at once, before anything is trained.
+
+        Args:
+            least: for a value to make small, the costs of the network where it is smallest.
+            where: the space, for the message.
+
+        Raises:
+            BudgetError: naming the limit that nothing keeps, alone or beside the others, and the least to be had.
+        """
+        self.require(lambda name: least(lambda costs: costs.high(name)), where=where)
+        if self.violation(least(self.violation)) <= 0:
+            return
+        limits = dict(self)
+        found = {name: least(lambda costs, name=name: self._beside(costs, name)) for name in limits}  # type: ignore[misc]
+        kept = {name: costs for name, costs in found.items() if set(self.over(costs)) <= {name}}
+        if any(not self.over(costs) for costs in kept.values()):
+            return
+        each = ", ".join(show(name, limit) for name, limit in limits.items())
+        if not kept:
+            raise BudgetError(where, f"no network was found that keeps {each}, even without one of them.", RAISE_MORE)
+        ways = [f"--budget-{option(name)} {show(name, kept[name].high(name) * 1.05)}" for name in kept]
+        binding = min(kept, key=lambda name: kept[name].high(name) / limits[name])
+        needs = show(binding, kept[binding].high(binding))
+        raise BudgetError(
+            f"--budget-{option(binding)}",
+            f"no network of {where} fits {each} together: beside the other limits, the smallest needs {needs}.",
+            f"Give at least {' or '.join(ways)}, or choose a smaller space, batch or image size.",
+        )
+
+    def _beside(self, costs: Costs, name: str) -> float:
+        """Small where a cost is small and all other limits are kept."""
+        others = {other: limit for other, limit in self.items() if other != name}
+        over = max((costs.high(other) / limit - 1 for other, limit in others.items()), default=0.0)
+        return FAR * (1 + over) if over > 0 else costs.high(name)
+
+
+FAR = 1e30
+"""More than any cost: a network that does not keep the other limits comes after every one that does."""
+
+RAISE_MORE = "Raise more than one of them, or choose a smaller space, batch or image size."
+
+
+def option(name: str) -> str:
+    """The end of the option that limits a cost: ``mem`` of ``--budget-mem``."""
+    return cost_named(name, where="budget").option
+
+
+def show(name: str, value: float) -> str:
+    """A cost as people read it."""
+    return cost_named(name, where="budget").show(value)
+
+
+def read_budget(node: Node) -> Budget:
+    """The limits written in a recipe, or given in Python as a mapping.
+
+    Raises:
+        MedsearchError: for a cost that does not exist, and for a limit that cannot be read.
+    """
+    if isinstance(node.value, Budget):
+        return node.value
+    limits: dict[str, str | float | None] = {}
+    for name, entry in node.mapping(optional=COSTS).items():
+        if isinstance(entry.value, int | float) and not isinstance(entry.value, bool):
+            limits[name] = entry.number()
+        elif entry.value is not None:
+            limits[name] = cost_named(name, where=entry.where).parse(entry.text(), where=entry.where)
+    return Budget(**limits)
+
+
+def _limit(name: str, limit: str | float) -> float:
+    where = f"Budget({name}=...)"
+    value = cost_named(name, where=where).parse(limit, where=where) if isinstance(limit, str) else float(limit)
+    if not 0 < value < math.inf:
+        raise BudgetError(where, f"expected a limit above zero, got {limit!r}.", "Write it like memory='1GB'.")
+    return value

@@ -1,0 +1,72 @@
+"""Timing in a process that does nothing else.
+
+What a program has done before decides where its memory lies, and that makes up to a quarter of a small network's time:
+in a process that has trained, the same file takes longer than in one that only runs it, as a device does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from medsearch.core.children import Children
+from medsearch.core.errors import RunError
+from medsearch.measurement.latency.runtime import DEFAULT, RUNTIMES, Runtime
+from medsearch.measurement.latency.timing import steady
+
+REFERENCE_SESSIONS = 8
+"""Sessions of the reference workload that take turns from file to file: each lies elsewhere in memory."""
+
+
+def ratio_alone(
+    model: bytes, reference: bytes, *, threads: int, seconds: float, runtime: str = DEFAULT
+) -> tuple[float, float]:
+    """:func:`~medsearch.measurement.latency.timing.steady` in a process of its own.
+
+    Args:
+        model, reference: ONNX files.
+        threads: of the runtime.
+        seconds: of timing.
+        runtime: that runs them, by name.
+
+    Raises:
+        RunError: if the runtime refuses the file.
+        ChildDied: if the process ended.
+    """
+    doing = f"timing in {runtime}"
+    ratio, pace = _child().call(_session, model, reference, runtime, threads, seconds, doing=doing)
+    return ratio, pace
+
+
+def restart() -> None:
+    """End the process; the next file gets a new one, with its memory elsewhere."""
+    if _child.cache_info().currsize:
+        child = _child()
+        _child.cache_clear()
+        child.close()
+
+
+@cache
+def _child() -> Children:
+    """The process, begun when it is first wanted."""
+    return Children(1)
+
+
+_beside: dict[tuple[bytes, str, int], list[Callable[[], object]]] = {}
+_asked = 0
+
+
+def _session(model: bytes, reference: bytes, runtime: str, threads: int, seconds: float) -> tuple[float, float]:
+    """One session, in the process that times."""
+    global _asked
+    try:
+        made: Runtime = RUNTIMES.find(runtime, where="--runtime")(threads)
+        known = (reference, runtime, threads)
+        if known not in _beside:
+            _beside[known] = [made.runner(reference) for _ in range(REFERENCE_SESSIONS)]
+        turn = _beside[known][_asked % REFERENCE_SESSIONS]
+        return steady(made.runner(model), turn, now=made.clock, seconds=seconds)
+    except Exception as problem:  # the runtime has no common class for what it refuses
+        raise RunError("timing", f"{runtime} does not run the file: {problem}.") from problem
+    finally:
+        _asked += 1

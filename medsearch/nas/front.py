@@ -1,0 +1,78 @@
+"""Who is on the front, and whom to deliver from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from medsearch.nas.strategy import Trial
+
+
+def dominates(one: Trial, other: Trial) -> bool:
+    """Whether ``one`` is nowhere worse and somewhere better than ``other``, in error, latency and memory."""
+    if one.objectives is None or other.objectives is None:
+        return False
+    pairs = list(zip(one.objectives, other.objectives, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def front(trials: Sequence[Trial]) -> list[Trial]:
+    """The complete trials that no other dominates, best error first."""
+    finished = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
+    free = [one for one in finished if not any(dominates(other, one) for other in finished)]
+    return sorted(free, key=_objectives)
+
+
+def choose(trials: Sequence[Trial], count: int, *, images: int | None = None) -> list[Trial]:
+    """``count`` trials worth training fully: the best, then those that differ most at the least cost in error.
+
+    With the number of validation ``images``, the first is the fastest network within one standard error of the least
+    error (Breiman et al. 1984, section 3.4.3), because a short training on few images cannot tell these apart.  After
+    it comes, one at a time, the trial with the highest gain: mixer families not chosen yet, stages with another mixer,
+    and how much faster it runs, against how much error it adds and how much longer it trains.  Trials off the front
+    are candidates too (a family may be a hair behind), but only if the front has too few.
+    """
+    on_front = front(trials)
+    rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
+    spare = sorted((trial for trial in rest if trial not in on_front), key=_objectives)
+    alike = [trial for trial in on_front if _objectives(trial)[0] <= _within(on_front[0], images)]
+    chosen = sorted(alike, key=lambda trial: _objectives(trial)[1])[:1]
+    pool = [trial for trial in on_front if trial not in chosen] + spare[: max(0, count - len(on_front))]
+    while pool and len(chosen) < count:
+        best = max(pool, key=lambda trial: _worth(trial, chosen))
+        chosen.append(best)
+        pool.remove(best)
+    return chosen
+
+
+def _within(best: Trial, images: int | None) -> float:
+    """The largest error that is not told from the best one's on so many images; errors are shares between 0 and 1."""
+    error = _objectives(best)[0]
+    return error + math.sqrt(max(0.0, error * (1 - error)) / images) if images else error
+
+
+def _objectives(trial: Trial) -> tuple[float, float, float]:
+    assert trial.objectives is not None
+    return trial.objectives
+
+
+def _worth(trial: Trial, chosen: Sequence[Trial]) -> float:
+    error, latency, _ = _objectives(trial)
+    best_error, best_latency, _ = _objectives(chosen[0])
+    known = {name for other in chosen for name in _families(other)}
+    new = len(_families(trial) - known)
+    differing = min(
+        sum(a != b for a, b in zip(trial.genotype.mixers, other.genotype.mixers, strict=True)) for other in chosen
+    )
+    faster = max(0.0, 1 - latency / best_latency)
+    penalty = (error - best_error) / max(best_error, 1e-9)
+    slower = max(0.0, _epoch_seconds(trial) / _epoch_seconds(chosen[0]) - 1)
+    return 0.3 * new + 0.1 * differing + 0.5 * faster - 2.0 * penalty - 0.5 * slower
+
+
+def _epoch_seconds(trial: Trial) -> float:
+    return trial.facts.get("seconds", 1.0) / max(1, len(trial.curve))
+
+
+def _families(trial: Trial) -> set[str]:
+    return {block.mixer.name for stage in trial.genotype.stages for block in stage.blocks}

@@ -1,0 +1,286 @@
+"""The search itself: propose, make it fit, try it, write it down, again - on as many workers as there are."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
+
+from medsearch.core.errors import MedsearchError
+from medsearch.measurement.budget import Budget, Costs
+from medsearch.measurement.estimate import Estimate
+from medsearch.nas.initial_designs import initial_designs
+from medsearch.nas.store import INTERRUPTED, Store
+from medsearch.nas.strategy import Strategy, Trial
+from medsearch.spaces import Genotype, Space
+
+ATTEMPTS = 30
+"""Proposals drawn for one trial before the search gives up on finding a new network that fits."""
+
+DOUBTS = 4
+"""Networks measured for one trial because their prediction leaves open whether they fit; then only safe ones count."""
+
+
+class Evaluation(Protocol):
+    """What trying a genotype showed.
+
+    ``error`` and ``metrics`` are of the validation split, smaller errors are better; ``curve`` is the error after each
+    evaluated epoch, ``stopped`` whether training ended early because the curve was above its bounds, ``seconds`` the
+    time it took.
+    """
+
+    @property
+    def error(self) -> float: ...
+
+    @property
+    def metrics(self) -> dict[str, float]: ...
+
+    @property
+    def curve(self) -> tuple[float, ...]: ...
+
+    @property
+    def stopped(self) -> bool: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
+class Measure(Protocol):
+    """Measures the costs called ``names`` of a genotype; returns all its costs, the measured ones without doubt."""
+
+    def __call__(self, genotype: Genotype, names: Sequence[str]) -> Costs: ...
+
+
+class Executor(Protocol):
+    """Runs evaluations elsewhere, as :class:`concurrent.futures.Executor` does."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
+
+
+class Evaluator(Protocol):
+    """Tries a genotype; stops where the error after epoch i is above ``bounds[i]``.  May run in another process."""
+
+    def __call__(self, genotype: Genotype, bounds: tuple[float, ...]) -> Evaluation: ...
+
+
+@dataclass
+class ProposalStatistics:
+    """How proposals fared before they became trials."""
+
+    drawn: int = 0
+    repaired: int = 0
+    resampled: int = 0
+
+    def to_data(self) -> dict[str, int]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(kw_only=True)
+class Search:
+    """A search of one space under one budget.
+
+    Args:
+        space: where to search.
+        strategy: proposes.
+        cost: predicts costs; nothing is built for it.
+        budget: limits; no genotype over one becomes a trial.
+        executor: runs evaluations.
+        workers: how many evaluations run at once.
+        store: keeps the trials.
+        evaluate: tries a genotype; handed to ``executor``.
+        seed: with one worker, the same seed and evaluator give the same trials.
+        evaluator: the evaluator of one genotype, in place of ``evaluate``, where not all are tried alike.
+        facts: plain data to keep with a trial beside its costs.
+        measure: measures what the prediction leaves open; without it only what fits for sure becomes a trial.
+        failed: told what an evaluation raised, and how often this trial has failed before; returns what is tried
+            instead, after which ``evaluator`` and ``cost`` are asked anew, or None to give the trial up.
+        patience: a trial is stopped when this many earlier ones, no dearer than it, were better at the same epoch.
+    """
+
+    space: Space
+    strategy: Strategy
+    cost: Callable[[Genotype], Costs]
+    budget: Budget
+    executor: Executor
+    store: Store
+    evaluate: Evaluator | None = None
+    workers: int = 1
+    seed: int = 0
+    evaluator: Callable[[Genotype], Evaluator] | None = None
+    facts: Callable[[Genotype], dict[str, Any]] | None = None
+    measure: Measure | None = None
+    failed: Callable[[Genotype, BaseException, int], str | None] | None = None
+    patience: int = 2
+    proposals: ProposalStatistics = field(default_factory=ProposalStatistics)
+    _failures: Counter[int] = field(default_factory=Counter, init=False, repr=False)
+    _measured_costs: dict[Genotype, Costs] = field(default_factory=dict, init=False, repr=False)
+
+    def run(self, *, until: Callable[[Sequence[Trial]], bool]) -> Iterator[Trial]:
+        """Begin trials until ``until(all trials)`` says stop or nothing new fits; yields each trial as it ends."""
+        queue = self.store.recover()
+        first = list(initial_designs(self.space))
+        running: dict[Future[Evaluation], int] = {}
+        try:
+            while True:
+                while len(running) < self.workers and not until(history := self.store.trials()):
+                    proposal = self._next(history, queue, first)
+                    if proposal is None:
+                        break
+                    number, future = self._begin(proposal, history)
+                    running[future] = number
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    number = running.pop(future)
+                    if another := self._again(number, future):
+                        running[another] = number
+                        continue
+                    self._end(number, future)
+                    yield self.store.trial(number)
+        finally:
+            for future in running:
+                future.cancel()
+
+    def costs(self, genotype: Genotype) -> Costs:
+        """What is known of a genotype: measured where a prediction left open whether it fits, else predicted."""
+        return self._measured_costs.get(genotype) or self.cost(genotype)
+
+    def violation(self, genotype: Genotype) -> float:
+        """By how much the upper bound is over budget, as a share; 0 or less fits."""
+        return self.budget.violation(self.costs(genotype))
+
+    def _violation_at_best(self, genotype: Genotype) -> float:
+        """The same by the lower bound, where nothing was measured yet."""
+        if genotype in self._measured_costs:
+            return self.violation(genotype)
+        return self.budget.violation(_at_best(self.cost(genotype)))
+
+    def _fitting(self, proposal: Genotype, seen: Collection[Genotype], rng: random.Random) -> Genotype | None:
+        """The proposal or a neighbour that fits; what may fit is measured before it counts."""
+        for _ in range(DOUBTS if self.measure else 0):
+            found = self.space.repair(proposal, self._violation_at_best, rng)
+            if found is None or found in seen or self._fits(found):
+                return found
+            proposal = found
+        return self.space.repair(proposal, self.violation, rng)
+
+    def _fits(self, genotype: Genotype) -> bool:
+        """Whether every limit is kept, by a measurement where the prediction leaves it open."""
+        if self.measure and genotype not in self._measured_costs and self.violation(genotype) > 0:
+            costs = self.cost(genotype)
+            doubtful = [
+                name
+                for name, limit in self.budget.items()
+                if getattr(costs, name).low <= limit < getattr(costs, name).high
+            ]
+            if self.budget.violation(_at_best(costs)) <= 0:
+                self._measured_costs[genotype] = self.measure(genotype, doubtful)
+        return self.violation(genotype) <= 0
+
+    def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
+        history = [
+            trial for trial in history if trial.facts.get("reason") != INTERRUPTED
+        ]  # as if it had not been killed
+        seen = {trial.genotype for trial in history}
+        while queue:
+            left = queue.pop(0)
+            if left not in seen and self._fits(left):
+                return left
+        for attempt in range(ATTEMPTS):
+            seed = hash((self.seed, len(history), attempt)) & 0x7FFFFFFF
+            rng = random.Random(seed)
+            self.proposals.drawn += 1
+            if attempt == 0 and len(seen) < len(first):
+                proposal = first[len(seen)]
+            else:
+                proposal = self.strategy(self.space, history, seed)
+            if proposal in seen:
+                proposal = self.space.mutate(proposal, rng)
+            fitting = self._fitting(proposal, seen, rng)
+            if fitting is not None and fitting not in seen:
+                self.proposals.repaired += fitting != proposal
+                return fitting
+            self.proposals.resampled += 1
+        return None
+
+    def _again(self, number: int, future: Future[Evaluation]) -> Future[Evaluation] | None:
+        """Another evaluation of a trial whose last one raised something, if there is another way to try it."""
+        problem = future.exception()
+        if problem is None or self.failed is None:
+            return None
+        genotype = self.store.trial(number).genotype
+        instead = self.failed(genotype, problem, self._failures[number])
+        self._failures[number] += 1
+        if instead is None:
+            return None
+        self._measured_costs.pop(genotype, None)
+        costs = self.costs(genotype)
+        facts = self.facts(genotype) if self.facts else {}
+        self.store.note(number, {"costs": costs.to_data(), **facts, "tried_again": instead})
+        return self._submit(genotype, costs, self.store.trials())
+
+    def _submit(self, genotype: Genotype, costs: Costs, history: Sequence[Trial]) -> Future[Evaluation]:
+        evaluate = self.evaluator(genotype) if self.evaluator else self.evaluate
+        assert evaluate is not None
+        return self.executor.submit(evaluate, genotype, self._bounds(costs, history))
+
+    def _begin(self, genotype: Genotype, history: Sequence[Trial]) -> tuple[int, Future[Evaluation]]:
+        costs = self.costs(genotype)
+        constraints = {name: getattr(costs, name).high / limit - 1 for name, limit in self.budget.items()}
+        assert all(value <= 0 for value in constraints.values())
+        facts = {"costs": costs.to_data(), **(self.facts(genotype) if self.facts else {})}
+        number = self.store.begin(genotype, facts, constraints)
+        return number, self._submit(genotype, costs, history)
+
+    def _bounds(self, costs: Costs, history: Sequence[Trial]) -> tuple[float, ...]:
+        """Per epoch, the error above which ``patience`` trials that are no dearer were better."""
+        mine = (costs.latency.value, costs.memory.value)
+        curves = [
+            trial.curve
+            for trial in history
+            if trial.objectives and all(a <= b for a, b in zip(trial.objectives[1:], mine, strict=True))
+        ]
+        bounds = []
+        for epoch in range(max(map(len, curves), default=0)):
+            errors = sorted(curve[epoch] for curve in curves if len(curve) > epoch)
+            bounds.append(errors[self.patience - 1] if len(errors) >= self.patience else float("inf"))
+        return tuple(bounds)
+
+    def _end(self, number: int, future: Future[Evaluation]) -> None:
+        try:
+            result = future.result()
+        except Exception as problem:
+            self.store.end(number, state="failed", facts={"reason": reason(problem)})
+            return
+        if not all(map(math.isfinite, (result.error, *result.curve))):
+            self.store.end(number, state="failed", facts={"reason": f"its errors are {result.curve}"})
+            return
+        costs = self.store.trial(number).facts["costs"]
+        self.store.end(
+            number,
+            state="stopped" if result.stopped else "complete",
+            objectives=(result.error, costs["latency"]["value"], costs["memory"]["value"]),
+            metrics=result.metrics,
+            curve=result.curve,
+            facts={"seconds": result.seconds},
+        )
+
+
+def reason(problem: Exception) -> str:
+    """Why a trial failed: our own message, or what was raised, and where if that is known."""
+    if isinstance(problem, MedsearchError):
+        return str(problem)
+    at = "".join(f", at {note}" for note in getattr(problem, "__notes__", ()) if note)
+    return f"{type(problem).__name__}: {problem}{at}"
+
+
+def _at_best(costs: Costs) -> Costs:
+    """Costs at the lower ends of their intervals."""
+    known = {each.name: getattr(costs, each.name) for each in fields(costs)}
+    return Costs(**{name: found and Estimate.exact(found.low, found.unit, found.how) for name, found in known.items()})

@@ -1,0 +1,193 @@
+"""The durable record of a search: an Optuna study, so that Optuna's tools can read it and a killed search goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from medsearch.core.errors import MedsearchError, RunError, WriteError
+from medsearch.nas.distributions import recorded
+from medsearch.nas.strategy import Trial
+from medsearch.spaces import Genes, Genotype, Space
+
+FORMAT = 2
+"""Of what a study holds.  1, which was not written down: every gene a category; 2: numbers are numbers."""
+
+INTERRUPTED = "interrupted"
+"""The reason noted with a trial that a killed process left running."""
+
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+class Store:
+    """Trials on an Optuna storage.
+
+    Args:
+        url: of the storage, for example ``sqlite:///runs/one/study.db``.
+        space: whose genes the trials have.
+        name: of the study.
+
+    Raises:
+        WriteError: here and from every method, where SQLite cannot write the file.
+        RunError: likewise, where the file is damaged; and here, where another version wrote it in another form.
+    """
+
+    def __init__(self, url: str, space: Space, *, name: str = "search") -> None:
+        self.space, self._file = space, url.removeprefix("sqlite:///")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self._writing():
+            self._study = optuna.create_study(
+                directions=["minimize"] * 3,
+                storage=url,
+                study_name=name,
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(),
+            )
+            self._check_format()
+        self._recorded = {gene: recorded(options) for gene, options in space.genes().items()}
+        self._ended: dict[int, Trial] = {}
+
+    def _check_format(self) -> None:
+        if "format" not in self._study.user_attrs and not self._study.get_trials(deepcopy=False):
+            self._study.set_user_attr("format", FORMAT)
+        if (seen := self._study.user_attrs.get("format", 1)) != FORMAT:
+            problem = f"holds trials in format {seen} of another version of medsearch; this one has format {FORMAT}."
+            remedy = "Begin another run, or go on with this one in the version that began it."
+            raise RunError(self._file, problem, remedy)
+
+    def begin(self, genotype: Genotype, facts: dict[str, Any], constraints: dict[str, float]) -> int:
+        """Note that ``genotype`` is being tried; returns the trial's number.
+
+        Args:
+            genotype: of the space.
+            facts: plain data kept with the trial.
+            constraints: 0 or less where a limit is kept.
+        """
+        genes = self.space.encode(genotype)
+        with self._writing():
+            self._study.enqueue_trial(genes, skip_if_exists=False)
+            trial = self._study.ask({gene: self._recorded[gene] for gene in genes})
+            for name, value in constraints.items():
+                trial.set_constraint(name, value)
+            trial.set_user_attr("facts", facts)
+            trial.set_user_attr("genotype", genotype.to_data())  # last: a trial counts from here on
+        return trial.number
+
+    def note(self, number: int, facts: dict[str, Any]) -> None:
+        """Add to the facts of a trial that is running."""
+        begun = self._stored()[number]
+        known = {**begun.user_attrs["facts"], **facts}
+        with self._writing():
+            self._study._storage.set_trial_user_attr(begun._trial_id, "facts", known)
+
+    def end(
+        self,
+        number: int,
+        *,
+        state: str,
+        objectives: tuple[float, float, float] | None = None,
+        metrics: dict[str, float] | None = None,
+        curve: tuple[float, ...] = (),
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Note how trial ``number`` ended: ``complete``, ``stopped`` or ``failed``."""
+        begun = self._stored()[number]
+        storage, key = self._study._storage, begun._trial_id
+        with self._writing():
+            for name, value in (("metrics", metrics or {}), ("curve", list(curve)), ("objectives", objectives)):
+                storage.set_trial_user_attr(key, name, value)
+            if facts:
+                storage.set_trial_user_attr(key, "facts", {**begun.user_attrs["facts"], **facts})
+            if state == "complete":
+                self._study.tell(number, list(objectives or ()))
+            else:
+                self._study.tell(number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
+
+    def trials(self) -> list[Trial]:
+        """All trials, in the order they began."""
+        return [self._read(trial) for trial in self._stored() if "genotype" in trial.user_attrs]
+
+    def trial(self, number: int) -> Trial:
+        """The trial with this number."""
+        return self._read(self._stored()[number])
+
+    def recover(self) -> list[Genotype]:
+        """Close the trials that a killed process left running; returns their genotypes, to be tried again."""
+        left = [trial for trial in self._stored() if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+        storage, found = self._study._storage, [self._new(trial) for trial in left if "genotype" in trial.user_attrs]
+        with self._writing():
+            for trial in left:
+                facts = {**trial.user_attrs.get("facts", {}), "reason": INTERRUPTED}
+                storage.set_trial_user_attr(trial._trial_id, "facts", facts)
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        return [trial.genotype for trial in found]
+
+    def _stored(self) -> list[FrozenTrial]:
+        """All trials as Optuna has them, by number; to be read only."""
+        with self._writing():
+            return self._study.get_trials(deepcopy=False)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say which file it is that SQLite cannot use, whatever Optuna and SQLAlchemy have wrapped its error in."""
+        try:
+            yield
+        except Exception as problem:
+            reason = _of_sqlite(problem)
+            if reason is None:
+                raise
+            raise _unusable(self._file, str(reason)) from problem
+
+    def _read(self, trial: FrozenTrial) -> Trial:
+        """The trial in our own terms; one that has ended is read once, because it does not change any more."""
+        if trial.number not in self._ended:
+            found = self._new(trial)
+            if not trial.state.is_finished():
+                return found
+            self._ended[trial.number] = found
+        return self._ended[trial.number]
+
+    def _new(self, trial: FrozenTrial) -> Trial:
+        noted = trial.user_attrs
+        try:
+            genotype = Genotype.from_data(noted["genotype"], f"trial {trial.number}")
+            genes: Genes = self.space.encode(genotype)
+        except MedsearchError as problem:
+            raise RunError("study", f"trial {trial.number} is not of space '{self.space.name}': {problem}") from problem
+        state, objectives = _STATES[trial.state], noted.get("objectives")
+        return Trial(
+            number=trial.number,
+            genes=genes,
+            genotype=genotype,
+            objectives=tuple(objectives) if objectives and state in ("complete", "stopped") else None,
+            metrics=noted.get("metrics", {}),
+            curve=tuple(noted.get("curve", ())),
+            state=state,
+            facts=noted.get("facts", {}),
+        )
+
+
+def _unusable(file: str, reason: str) -> RunError:
+    """What to say of a study that SQLite cannot use, by SQLite's own words."""
+    if "disk is full" in reason:
+        return WriteError(file, f"cannot be written: {reason}.", "Free some space there.")
+    if any(words in reason for words in ("readonly", "unable to open", "disk I/O")):
+        return WriteError(file, f"cannot be written: {reason}.", "Make room there, and its folder writable.")
+    return RunError(file, f"cannot be used: {reason}.", "It was damaged, or another program is at it.")
+
+
+def _of_sqlite(problem: BaseException | None) -> sqlite3.Error | None:
+    """The error of SQLite that another one was raised from."""
+    while problem is not None and not isinstance(problem, sqlite3.Error):
+        problem = problem.__cause__ or problem.__context__
+    return problem

@@ -1,0 +1,1 @@
+"""Ways to try a network, one a file."""

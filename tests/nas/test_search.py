@@ -1,0 +1,372 @@
+"""The search itself, on a toy: what becomes a trial, what is written down, when it stops, and how it goes on."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from medsearch.core.children import ChildDied
+from medsearch.core.errors import MedsearchError
+from medsearch.measurement.budget import Budget, Costs
+from medsearch.measurement.estimate import Estimate
+from medsearch.nas import INTERRUPTED, ProposalStatistics, Store, Trial
+from medsearch.nas.initial_designs import initial_designs
+from medsearch.spaces import Genotype, Space
+
+Make = Callable[..., Any]
+
+
+def until(count: int) -> Callable[[Sequence[Trial]], bool]:
+    return lambda history: len(history) >= count
+
+
+def never(history: Sequence[Trial]) -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Always:
+    """Proposes one genotype, whatever happens."""
+
+    genotype: Genotype
+
+    def __call__(self, space: Space, history: Sequence[Trial], seed: int) -> Genotype:
+        return self.genotype
+
+
+def widths(trial: Trial) -> int:
+    return sum(stage.dim for stage in trial.genotype.stages)
+
+
+def largest(space: Space) -> Genotype:
+    return space.decode({**space.encode(space.first()), "stages.0.dim": 32, "stages.1.dim": 32})
+
+
+@pytest.mark.parametrize(
+    ("budget", "channels"),
+    [
+        (Budget(parameters=40_000), 40),
+        (Budget(memory=24e6), 24),
+        (Budget(latency=24.0), 16),  # 24 channels take up to 26.4 ms, 16 take up to 17.6
+        (Budget(latency=60.0, memory=48e6, parameters=40_000), 40),
+    ],
+)
+def test_no_trial_is_over_budget(search: Make, budget: Budget, channels: int) -> None:
+    found = search(budget=budget)
+    trials = list(found.run(until=until(12)))
+    assert len(trials) == 12
+    assert max(map(widths, trials)) == channels
+    assert all(budget.over(found.cost(trial.genotype)) == [] for trial in trials)
+    study = optuna.load_study(study_name="search", storage=found.store._study._storage)
+    assert all(set(kept.constraints) == set(budget) for kept in study.trials)
+    assert all(value <= 0 for kept in study.trials for value in kept.constraints.values())
+
+
+def test_what_does_not_fit_is_repaired_by_few_changes_and_counted(search: Make, a_space: Make) -> None:
+    """32 + 32 channels against 48: one change is enough."""
+    space = a_space(stages=[{"dim": {"choice": [8, 16, 32]}, "mixer": "dwconv", "channel": "mlp"}] * 2)
+    found = search(space=space, strategy=Always(genotype=largest(space)), budget=Budget(parameters=48_000))
+    (trial,) = found.run(until=until(1))
+    assert 32 in (stage.dim for stage in trial.genotype.stages)
+    assert widths(trial) <= 48
+    assert found.proposals == ProposalStatistics(drawn=1, repaired=1, resampled=0)
+    assert found.proposals.to_data() == {"drawn": 1, "repaired": 1, "resampled": 0}
+
+
+def test_what_fits_is_tried_as_proposed(search: Make, space: Space) -> None:
+    found = search(strategy=Always(genotype=largest(space)))
+    first = list(initial_designs(space))
+    trials = list(found.run(until=until(len(first) + 1)))
+    assert [trial.genotype for trial in trials] == [*first, largest(space)]
+    assert found.proposals == ProposalStatistics(drawn=len(trials), repaired=0, resampled=0)
+
+
+def test_a_budget_that_nothing_fits_gives_no_trial(search: Make) -> None:
+    found = search(budget=Budget(parameters=1))
+    assert list(found.run(until=never)) == []
+    assert found.store.trials() == []
+    assert found.proposals.resampled == found.proposals.drawn == 30
+
+
+def test_trials_come_in_order_with_all_that_is_known(search: Make, score: Make) -> None:
+    found = search()
+    trials = list(found.run(until=until(5)))
+    assert trials == found.store.trials()
+    assert [trial.number for trial in trials] == [0, 1, 2, 3, 4]
+    for trial in trials:
+        result, costs = score(trial.genotype), found.cost(trial.genotype)
+        assert trial.state == "complete"
+        assert trial.objectives == (result.error, costs.latency.value, costs.memory.value)
+        assert (trial.metrics, trial.curve) == (result.metrics, result.curve)
+        assert trial.facts == {"costs": costs.to_data(), "seconds": 1.0}
+        assert trial.genes == found.space.encode(trial.genotype)
+
+
+def test_nothing_is_tried_twice_and_an_exhausted_space_ends_the_search(search: Make, a_space: Make) -> None:
+    """Two widths and three mixers: six networks."""
+    mixers = {"choice": ["dwconv", "linear_attention", "block_gmlp"]}
+    space = a_space(stages=[{"dim": {"choice": [8, 16]}, "mixer": mixers, "channel": "mlp"}])
+    trials = list(search(space=space).run(until=never))
+    assert len({trial.genotype for trial in trials}) == len(trials) == space.size() == 6
+
+
+def test_a_strategy_that_repeats_itself_gets_a_neighbour(search: Make, space: Space) -> None:
+    trials = list(search(strategy=Always(genotype=space.first())).run(until=until(10)))
+    assert len({trial.genotype for trial in trials}) == 10
+
+
+def test_a_space_of_one_network_is_tried_once(search: Make, a_space: Make) -> None:
+    space = a_space(stages=[{"dim": 8, "mixer": "dwconv", "channel": "mlp"}])
+    assert [trial.genotype for trial in search(space=space).run(until=never)] == [space.first()]
+
+
+def test_until_is_asked_before_every_trial(search: Make) -> None:
+    asked: list[int] = []
+
+    def enough(history: Sequence[Trial]) -> bool:
+        asked.append(len(history))
+        return len(history) == 3
+
+    assert len(list(search().run(until=enough))) == 3
+    assert asked == [0, 1, 2, 3]
+
+
+def test_a_search_that_is_done_does_nothing(search: Make) -> None:
+    assert list(search().run(until=lambda history: True)) == []
+
+
+def test_the_same_seed_gives_the_same_trials(tmp_path: Path, search: Make) -> None:
+    def tried(name: str, seed: int) -> list[Genotype]:
+        found = search(seed=seed)
+        fresh = replace(found, store=Store(f"sqlite:///{tmp_path / name}", found.space))
+        return [trial.genotype for trial in fresh.run(until=until(8))]
+
+    assert tried("a.db", 1) == tried("b.db", 1)
+    assert tried("c.db", 2) != tried("a2.db", 1)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_run_side_by_side_and_nothing_is_lost(search: Make, workers: int) -> None:
+    with ThreadPoolExecutor(workers) as executor:
+        found = search(executor=executor, workers=workers)
+        running: list[int] = []
+        trials = []
+        for trial in found.run(until=until(9)):
+            trials.append(trial)
+            running.append(sum(one.state == "running" for one in found.store.trials()))
+    assert sorted(trial.number for trial in trials) == list(range(9))
+    assert len({trial.genotype for trial in trials}) == 9
+    assert max(running) < workers
+    assert {trial.state for trial in found.store.trials()} == {"complete"}
+
+
+def test_a_failed_trial_is_noted_and_not_tried_again(search: Make, space: Space, score: Make) -> None:
+    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        if genotype.mixers[0] == "linear_attention":
+            raise MedsearchError("training", "the loss of epoch 1 is nan.", "Lower the learning rate.")
+        return score(genotype)
+
+    trials = list(search(evaluate=evaluate).run(until=until(20)))
+    failed = [trial for trial in trials if trial.state == "failed"]
+    assert {trial.genotype.mixers[0] for trial in failed} == {"linear_attention"}
+    assert {trial.genotype.mixers[0] for trial in trials if trial.state == "complete"} == {"dwconv", "block_gmlp"}
+    assert all(trial.objectives is None and "the loss of epoch 1 is nan" in trial.facts["reason"] for trial in failed)
+    assert len({trial.genotype for trial in trials}) == 20
+    assert [trial.genotype for trial in trials][: len(list(initial_designs(space)))] == list(initial_designs(space))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_error_that_is_not_a_number_is_a_failed_trial(search: Make, score: Make, value: float) -> None:
+    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        return replace(score(genotype), error=value)
+
+    (trial,) = search(evaluate=evaluate).run(until=until(1))
+    assert (trial.state, trial.objectives) == ("failed", None)
+    assert "errors" in trial.facts["reason"]
+
+
+def test_bounds_are_the_second_best_of_what_is_no_dearer(search: Make, a_space: Make, score: Make) -> None:
+    """Curves of the networks of 8, 16, 16 and 32 channels, in this order, against which each was held (patience 2):
+
+    8: nothing before.  16: one curve only, which bounds nothing.  16: of 0.6 0.3 0.2 and 0.5 0.4, epoch by epoch the
+    second best: 0.6, 0.4, none.  32: of those and 0.4 0.35 0.3: 0.5, 0.35, 0.3.  24: the same, as 32 is dearer.
+    """
+    curves = [(0.6, 0.3, 0.2), (0.5, 0.4), (0.4, 0.35, 0.3), (0.7, 0.7, 0.7)]
+    seen: list[tuple[float, ...]] = []
+    dims = iter([8, 16, 16, 32, 24])
+    mixer = {"name": "dwconv", "kernel": {"choice": [3, 5]}}
+    space = a_space(stages=[{"dim": {"choice": [8, 16, 24, 32]}, "mixer": mixer, "channel": "mlp"}])
+
+    def propose(space: Space, history: Sequence[Trial], seed: int) -> Genotype:
+        return space.decode({"stages.0.dim": next(dims), "stages.0.mixer.kernel": 5 if len(history) == 2 else 3})
+
+    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        seen.append(bounds)
+        curve = curves[min(len(seen), 4) - 1]
+        return replace(score(genotype), error=curve[-1], curve=curve, stopped=len(curve) < 3)
+
+    trials = list(search(space=space, evaluate=evaluate, strategy=propose).run(until=until(5)))
+    assert [widths(trial) for trial in trials] == [8, 16, 16, 32, 24]
+    inf = float("inf")
+    assert seen == [(), (inf,) * 3, (0.6, 0.4, inf), (0.5, 0.35, 0.3), (0.5, 0.35, 0.3)]
+    assert [trial.state for trial in trials] == ["complete", "stopped", "complete", "complete", "complete"]
+    assert trials[1].objectives == (0.4, 16, 16e6)
+
+
+def test_a_trial_is_not_held_against_dearer_ones(search: Make, a_space: Make, score: Make) -> None:
+    space = a_space(stages=[{"dim": {"choice": [8, 16, 24, 32]}, "mixer": "dwconv", "channel": "mlp"}])
+    dims = iter([32, 24, 16, 8])
+    seen: list[tuple[float, ...]] = []
+
+    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        seen.append(bounds)
+        return score(genotype)
+
+    def propose(space: Space, history: Sequence[Trial], seed: int) -> Genotype:
+        return space.decode({"stages.0.dim": next(dims)})
+
+    list(search(space=space, evaluate=evaluate, strategy=propose).run(until=until(4)))
+    assert seen == [(), (), (), ()]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import evaluate, make_search
+
+calls = []
+
+def dies(genotype, bounds):
+    calls.append(genotype)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate(genotype)
+
+list(make_search(Path(sys.argv[2]), evaluate=dies).run(until=lambda history: False))
+"""
+
+
+def killed(folder: Path) -> None:
+    """Run a search in ``folder`` in another process, which kills itself in its fourth trial."""
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(tmp_path: Path, search: Make) -> None:
+    killed(tmp_path)
+    found = search()
+    before = found.store.trials()
+    assert [trial.state for trial in before] == ["complete"] * 3 + ["running"]
+    trials = list(found.run(until=until(8)))
+    assert [trial.number for trial in trials] == [4, 5, 6, 7]
+    after = found.store.trials()
+    assert after[:3] == before[:3]
+    assert (after[3].state, after[3].objectives, after[3].facts["reason"]) == ("failed", None, INTERRUPTED)
+    assert after[4].genotype == after[3].genotype
+    assert len({trial.genotype for trial in after}) == 7
+
+    (tmp_path / "whole").mkdir()
+    whole = replace(
+        found, store=Store(f"sqlite:///{tmp_path / 'whole' / 'study.db'}", found.space), proposals=ProposalStatistics()
+    )
+    uninterrupted = [trial.genotype for trial in whole.run(until=until(6))]
+    assert [trial.genotype for trial in (*before[:3], *trials)][:4] == uninterrupted[:4]
+
+
+def test_two_kills_lose_nothing(tmp_path: Path, search: Make) -> None:
+    killed(tmp_path)
+    killed(tmp_path)
+    found = search()
+    trials = list(found.run(until=until(9)))
+    states = [trial.state for trial in found.store.trials()]
+    assert states == ["complete"] * 3 + ["failed"] + ["complete"] * 3 + ["failed", "complete"]
+    assert [trial.number for trial in trials] == [8]
+    assert len({trial.genotype for trial in found.store.trials()}) == 7
+
+
+def test_what_no_longer_fits_is_not_tried_again(tmp_path: Path, search: Make) -> None:
+    killed(tmp_path)
+    found = search(budget=Budget(parameters=16_000))
+    left = found.store.trials()[3].genotype
+    trials = list(found.run(until=until(6)))
+    assert left not in {trial.genotype for trial in trials}
+    assert [widths(trial) for trial in trials] == [16, 16]
+
+
+def test_whatever_a_trial_raises_makes_a_failed_trial_with_its_reason(search: Make) -> None:
+    def evaluate_badly(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        raise ZeroDivisionError("by nothing")
+
+    found = search(evaluate=evaluate_badly)
+    trials = list(found.run(until=lambda history: len(history) >= 2))
+    assert [trial.state for trial in trials] == ["failed"] * 2
+    assert {trial.facts["reason"] for trial in trials} == {"ZeroDivisionError: by nothing"}
+
+
+def test_a_trial_that_died_is_tried_again_as_told_with_the_costs_of_then(search: Make, score: Make, cost: Make) -> None:
+    """Its costs double where it is tried again, as those of another precision do; the trial keeps its number."""
+    dead: set[Genotype] = set()
+    heard: list[tuple[str, int]] = []
+
+    def die_once(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        if genotype not in dead:
+            raise ChildDied("training", "SIGFPE")
+        return score(genotype)
+
+    def instead(genotype: Genotype, problem: BaseException, before: int) -> str | None:
+        heard.append((str(problem), before))
+        dead.add(genotype)
+        return None if before else "in 32 bits"
+
+    def costs(genotype: Genotype) -> Costs:
+        found = cost(genotype)
+        memory = found.memory.value * (2 if genotype in dead else 1)
+        return replace(found, memory=Estimate.exact(memory, "bytes"))
+
+    found = search(evaluate=die_once, failed=instead, cost=costs)
+    trials = list(found.run(until=lambda history: len(history) >= 2))
+    assert [(trial.number, trial.state) for trial in trials] == [(0, "complete"), (1, "complete")]
+    for trial in trials:
+        assert trial.facts["tried_again"] == "in 32 bits"
+        assert trial.objectives[2] == 2 * cost(trial.genotype).memory.value
+    assert [before for _, before in heard] == [0, 0]
+
+
+def test_a_trial_that_dies_again_has_failed_and_the_search_goes_on(search: Make, score: Make, cost: Make) -> None:
+    worst = []
+
+    def die(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+        if not worst or genotype in worst:
+            worst.append(genotype)
+            raise ChildDied("training", "SIGSEGV")
+        return score(genotype)
+
+    found = search(evaluate=die, failed=lambda genotype, problem, before: None if before else "again")
+    trials = list(found.run(until=lambda history: len(history) >= 3))
+    assert [trial.state for trial in trials] == ["failed", "complete", "complete"]
+    assert "SIGSEGV, a wrong memory access" in trials[0].facts["reason"]
+    assert len(worst) == 2
+
+
+def test_what_cannot_be_run_here_is_no_trial(search: Make, score: Make, cost: Make) -> None:
+    """Networks with attention end the runtime's process: their latency is endless, with or without a limit."""
+
+    def costs(genotype: Genotype) -> Costs:
+        deadly = any("attention" in name for name in genotype.mixers)
+        return replace(cost(genotype), latency=Estimate.exact(math.inf, "ms")) if deadly else cost(genotype)
+
+    trials = list(search(cost=costs).run(until=lambda history: len(history) >= 12))
+    assert len(trials) == 12
+    assert not any("attention" in name for trial in trials for name in trial.genotype.mixers)

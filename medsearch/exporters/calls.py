@@ -386,12 +386,19 @@ def _fits(callee: Callee, call: ast.Call, value: ast.expr, names: Mapping[str, A
         given = callee.argument(call, arg.arg)
         if given is None or bound & set(loaded([given])):
             return False
-        simple = isinstance(given, ast.Name | ast.Constant) or is_literal(given)
+        simple = isinstance(given, ast.Name | ast.Constant) or is_literal(given) or _is_path(given)
         if read[arg.arg] == 0 and not is_pure(given, names, plain):
             return False
         if not simple and (read[arg.arg] > 1 or arg.arg in inner):
             return False
     return True
+
+
+def _is_path(node: ast.expr) -> bool:
+    """Whether an expression is a name with attributes behind it."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name)
 
 
 def _written(callee: Callee, call: ast.Call, value: ast.expr) -> ast.expr:

@@ -23,7 +23,7 @@ from medsearch.core.errors import RefusedError, SpaceError
 from medsearch.core.files import write_bytes, write_text
 from medsearch.exporters.docs import condense
 from medsearch.exporters.facts import run_file
-from medsearch.exporters.layout import module_lines, parse
+from medsearch.exporters.layout import is_text, module_lines, parse
 from medsearch.exporters.names import bound, uses
 from medsearch.exporters.plain import plain_copy
 from medsearch.exporters.sources import Import, Sources, gather, import_lines
@@ -46,7 +46,22 @@ _PLAINER = {
     ("medsearch.blocks.nd", "to_last"): "return x_BCS.movedim(1, -1)",
     ("medsearch.blocks.nd", "to_first"): "return x_BSC.movedim(-1, 1)",
     ("medsearch.blocks.nd", "depthwise"): "return filters(x_BCS)",
+    ("medsearch.blocks.nd", "pad_to_multiple"): """
+    short = [-size % w for size, w in zip(x_BSC.shape[1:-1], window, strict=True)]
+    pads = [pad for missing in reversed(short) for pad in (0, missing)]
+    return F.pad(x_BSC, [0, 0, *pads]) if any(short) else x_BSC""",
+    ("medsearch.blocks.nd", "split_blocks"): """
+    batch, *size, channels = x_BSC.shape
+    dims = len(window)
+    cut = [part for length, w in zip(size, window, strict=True) for part in (length // w, w)]
+    order = [0, *range(1, 2 * dims, 2), *range(2, 2 * dims + 1, 2), 2 * dims + 1]
+    return x_BSC.reshape(batch, *cut, channels).permute(order).flatten(dims + 1, 2 * dims).flatten(1, dims)""",
     ("medsearch.blocks.attention", "_slow_to_train"): "return False",
+    ("medsearch.blocks.attention", "SoftmaxProduct._fused"): """
+    missing = self.shape.head_dim - self.shape.qk_dim
+    if missing > 0:
+        q, k = F.pad(q, (0, missing)), F.pad(k, (0, missing))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)""",
 }
 """What functions come down to that are as they are for an exporter, or to train faster; the result is the same."""
 
@@ -203,12 +218,21 @@ def _tree(sources: Sources, end: str, parts: Collection[str]) -> ast.Module:
         for node in parse(section.text).body:
             node.origin = section.module  # type: ignore[attr-defined]
             node.part = set(bound(node)) & set(parts)  # type: ignore[attr-defined]
-            plainer = _PLAINER.get((section.module, getattr(node, "name", "")))
-            if plainer is not None and isinstance(node, ast.FunctionDef):
-                node.body = ast.parse(f"def f():\n    {plainer}").body[0].body  # type: ignore[attr-defined]
+            for name, function in _functions(node):
+                if (section.module, name) in _PLAINER:
+                    body = ast.parse(f"def plainer():\n    {_PLAINER[section.module, name]}").body[0].body  # type: ignore[attr-defined]
+                    function.body = [*(part for part in function.body[:1] if is_text(part)), *body]
             tree.body.append(node)
     tree.body += parse(end).body
     return tree
+
+
+def _functions(node: ast.stmt) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """A function by its name, or the methods of a class by theirs."""
+    if isinstance(node, ast.FunctionDef):
+        yield node.name, node
+    elif isinstance(node, ast.ClassDef):
+        yield from ((f"{node.name}.{part.name}", part) for part in node.body if isinstance(part, ast.FunctionDef))
 
 
 def _origins(sources: Sources) -> dict[str, str]:

@@ -21,6 +21,7 @@ def drop_unused(
     tree: ast.Module, names: Mapping[str, Any], modules: Mapping[str, list[nn.Module]], roots: Iterable[str]
 ) -> None:
     """Take out, in place, what the definitions called ``roots`` do not need."""
+    _drop_empty_bases(tree, names)
     needed = live(tree, names, roots)
     tree.body = [node for node in tree.body if not bound(node) or needed.names & set(bound(node))]
     read = frozenset[str]().union(*(_read(node) for node in tree.body))
@@ -32,6 +33,15 @@ def drop_unused(
             methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
             gone = [part for part in methods if not is_asked_for(part, node, names, needed.attributes)]
             node.body = [part for part in node.body if part not in gone]
+
+
+def _drop_empty_bases(tree: ast.Module, names: Mapping[str, Any]) -> None:
+    """A class that adds nothing to what it is made from is left out between that and what is made from it."""
+    for node in classes(tree):
+        if is_module(node, names) and all(is_text(part) for part in node.body):
+            for other in classes(tree):
+                if [expression(base) for base in other.bases] == [node.name]:
+                    other.bases = node.bases
 
 
 def _is_needed(part: ast.stmt, owner: ast.ClassDef, names: Mapping[str, Any], attributes: Iterable[str]) -> bool:

@@ -429,6 +429,8 @@ class _Folder(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         self.generic_visit(node)
+        if isinstance(node.op, ast.Mult) and isinstance(node.right, ast.Constant) and node.right.value == 1.0:
+            return node.left if isinstance(node.right.value, float) and self.scope.facts is None else node
         lists = isinstance(node.left, ast.List) and isinstance(node.right, ast.List) and isinstance(node.op, ast.Add)
         return ast.List([*node.left.elts, *node.right.elts], ast.Load()) if lists else node  # type: ignore[attr-defined]
 

@@ -28,7 +28,8 @@ from medsearch.spaces import Block, Genotype, Part, Stage, read_space
 TINY = "axial_shift block_gmlp dwconv gnconv grid_gmlp linear_attention pooled_attention region_topk_attention".split()
 TINY.append("window_attention")
 CONVOLUTIONS = ("dwconv", "gnconv")
-MOST_LINES = {("convolutions", 2): 265, ("convolutions", 3): 305, ("all", 2): 445, ("all", 3): 485}
+MOST_LINES = {("convolutions", 2): 200, ("convolutions", 3): 230, ("all", 2): 350, ("all", 3): 370}
+"""Lines with text: by ``ruff format`` another third are empty, between classes and methods."""
 CLASSES = Interface(task="classification", channels=3, outputs=4)
 MASKS = Interface(task="segmentation", channels=1, outputs=2)
 SIZES = {2: (24, 21), 3: (12, 9, 10)}
@@ -95,7 +96,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[Written]:
 def test_the_file_is_short(written: list[Written]) -> None:
     for one in written:
         most = MOST_LINES["convolutions" if one.mixer in CONVOLUTIONS else "all", one.genotype.dims]
-        lines = len(one.path.read_text(encoding="utf-8").splitlines())
+        lines = sum(bool(line.strip()) for line in one.path.read_text(encoding="utf-8").splitlines())
         assert lines <= most, f"{one.path.stem}: {lines} lines"
 
 

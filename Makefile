@@ -1,6 +1,7 @@
 # make demo    install into .venv and search on the embedded data, no network needed after the installation
 # make test    install with the development tools, then lint, types and tests
 # make test-avx2   what is predicted of memory once more, with the instructions of an older processor
+# make docs    write docs/api.md anew from the package's docstrings
 # make setup   install only          make lint   style and types only          make clean   remove what was built
 
 VENV        := .venv
@@ -10,7 +11,7 @@ TORCH       ?= torch==2.13.*
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 INSTALL     := $(BIN)/pip install -qq --disable-pip-version-check
 
-.PHONY: demo test test-avx2 setup lint clean
+.PHONY: demo test test-avx2 docs setup lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -23,6 +24,9 @@ test: lint
 test-avx2: $(VENV)/.installed-dev
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/pytest -n auto --dist worksteal \
 	  tests/measurement/memory/test_memory.py tests/measurement/memory/test_norms.py tests/measurement/memory/test_workspace.py tests/pipeline/test_fitting.py
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m medsearch.studies.reference > docs/api.md
 
 setup: $(VENV)/.installed-dev
 

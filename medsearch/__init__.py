@@ -22,6 +22,8 @@ __version__ = "0.1.0"
 # onnxruntime otherwise leaves a device id and a store of events in the user's cache folder; it reads this when it is
 # first imported, so it is set before anything of medsearch is, in every process.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# torch's profiler otherwise writes a line whenever memory is measured.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 if TYPE_CHECKING:
     from medsearch.api.models import compress, create_model, export, load, measure
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from medsearch.compression.config import CompressionConfig
     from medsearch.config import SearchConfig
     from medsearch.core.callback import Callback
-    from medsearch.core.errors import MedsearchError
+    from medsearch.core.errors import MedsearchError, RefusedError
     from medsearch.measurement.budget import Budget
     from medsearch.measurement.estimate import Estimate
     from medsearch.spaces import Genotype, Space, load_space
@@ -52,6 +54,7 @@ _HOMES = {
     "SearchConfig": "medsearch.config",
     "Callback": "medsearch.core.callback",
     "MedsearchError": "medsearch.core.errors",
+    "RefusedError": "medsearch.core.errors",
     "Budget": "medsearch.measurement.budget",
     "Estimate": "medsearch.measurement.estimate",
     "Genotype": "medsearch.spaces",
@@ -68,6 +71,7 @@ __all__ = [
     "Estimate",
     "Genotype",
     "MedsearchError",
+    "RefusedError",
     "SearchConfig",
     "SearchResult",
     "Space",

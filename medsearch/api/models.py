@@ -11,6 +11,7 @@ import torch
 
 from medsearch.api.result import CompressionResult
 from medsearch.backbones import Interface, Network, build
+from medsearch.compression.config import CompressionConfig
 from medsearch.core.config import read_yaml
 from medsearch.core.errors import SpaceError, UsageError
 from medsearch.core.library import find
@@ -20,6 +21,7 @@ from medsearch.measurement.estimate import Estimate
 from medsearch.pipeline.alone import measure_alone
 from medsearch.pipeline.compress import compress_checkpoint
 from medsearch.pipeline.export import export_checkpoint
+from medsearch.report.log import LOGGER
 from medsearch.spaces import Genotype, load_space
 from medsearch.targets import DEFAULT
 from medsearch.targets.target import make_target
@@ -39,19 +41,19 @@ def load(model: str | Path, *, num_classes: int | None = None) -> Network:
     Args:
         model: a ``model.pt``, or the folder that holds it.
         num_classes: for fine-tuning on other classes, how many there are: the weights of the head that depend on it
-            are then fresh.
+            are then fresh, and ``card`` knows no classes, scores and data any more.
 
     Raises:
         CheckpointError: for anything that is not a complete ``model.pt`` of this version.
     """
-    path = Path(model)
-    checkpoint = load_model(path / "model.pt" if path.is_dir() else path)
+    checkpoint = load_model(_file(model))
     network = checkpoint.build(outputs=num_classes)
-    same = num_classes in (None, checkpoint.interface.outputs)
-    outputs = checkpoint.interface.outputs if num_classes is None else num_classes
-    interface = replace(checkpoint.interface, outputs=outputs)
-    classes, scores = (checkpoint.classes, checkpoint.scores) if same else ((), {})
-    return _with_card(network, replace(checkpoint, interface=interface, classes=classes, scores=scores, state={}))
+    card = replace(checkpoint, state={})
+    if num_classes is not None:
+        interface = replace(card.interface, outputs=num_classes)
+        source = {name: value for name, value in card.provenance.items() if name != "data"}
+        card = replace(card, interface=interface, classes=(), scores={}, provenance=source)
+    return _with_card(network, card)
 
 
 def create_model(
@@ -109,7 +111,7 @@ def _genotype(architecture: str | Genotype | Mapping[str, Any], task: str) -> Ge
 def compress(
     model: Model,
     data: str | Path | None = None,
-    config: Any = None,
+    config: CompressionConfig | None = None,
     *,
     out: str | Path | None = None,
 ) -> CompressionResult:
@@ -129,7 +131,8 @@ def compress(
     if target is None:
         raise UsageError("medsearch.compress", "where should the files go?", "Name a folder: out='compressed'.")
     source = None if data is None else str(data)
-    return CompressionResult(target, compress_checkpoint(checkpoint, data=source, config=config, out=target))
+    done = compress_checkpoint(checkpoint, data=source, config=config, out=target, say=LOGGER.info)
+    return CompressionResult(target, done)
 
 
 def export(model: Model, out: str | Path, *, size: Sequence[int] | None = None, target: str | None = None) -> Path:
@@ -179,10 +182,9 @@ def measure(
 
 
 def _opened(model: Model, *, size: Sequence[int] | None = None) -> tuple[Checkpoint, Path | None]:
-    """What a model is, with its weights as they are now, and the folder it lies in."""
+    """What a model is, with its weights as they are now and the size of its images, and the folder it lies in."""
     if isinstance(model, str | Path):
-        path = Path(model)
-        path = path / "model.pt" if path.is_dir() else path
+        path = _file(model)
         checkpoint, folder = load_model(path), path.parent
     else:
         card = getattr(model, "card", None)
@@ -193,8 +195,16 @@ def _opened(model: Model, *, size: Sequence[int] | None = None) -> tuple[Checkpo
     if size is not None:
         checkpoint = replace(checkpoint, size=tuple(size))
     if not checkpoint.size:
-        raise UsageError("model", "does not say the size of its images.", "Give it: size=(64, 64).")
+        remedy = "Make it with one: create_model(..., size=(64, 64))."
+        raise UsageError("model", "does not say the size of its images.", remedy)
+    if len(checkpoint.size) != (dims := checkpoint.genotype.dims):
+        raise UsageError("size", f"expected {dims} lengths, got {len(checkpoint.size)}.")
     return checkpoint, folder
+
+
+def _file(model: str | Path) -> Path:
+    path = Path(model)
+    return path / "model.pt" if path.is_dir() else path
 
 
 def _with_card(network: Network, card: Checkpoint) -> Network:

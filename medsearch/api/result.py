@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsearch.core.errors import UsageError
+from medsearch.core.errors import RunError, UsageError
 from medsearch.pipeline.report import read_results
+from medsearch.report.networks import text
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +105,13 @@ class SearchResult:
 
     @property
     def best(self) -> DeliveredModel:
-        """The delivered network that is best on the validation split."""
+        """The delivered network that is best on the validation split.
+
+        Raises:
+            RunError: if none kept the budget when it was measured; the report says by how much.
+        """
+        if not self.models:
+            raise RunError(str(self.folder), "no network was delivered.", f"{self.report} says why.")
         return self.models[0]
 
     @property
@@ -132,15 +139,11 @@ class SearchResult:
         )
         body = "".join(
             f"<tr><td>{_text(model.id)}</td><td>{_text(' / '.join(model.data['mixers']))}</td>"
-            f"<td>{model.validation[primary]:.4g}</td><td>{model.test[primary]:.4g}</td></tr>"
+            f"<td>{_score(model.validation.get(primary))}</td><td>{_score(model.test.get(primary))}</td></tr>"
             for model in self.models
         )
         title = f"{self.data['data']['name']}: {len(self.trials)} trials, {len(self.models)} networks delivered"
         return f"<p>{_text(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
 
 
 @dataclass(frozen=True)
@@ -163,3 +166,11 @@ class CompressionResult:
     def __str__(self) -> str:
         """What was gained, in one sentence."""
         return str(self.data["sentence"])
+
+
+def _score(value: object) -> str:
+    return text(value, "{:.4g}".format)
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

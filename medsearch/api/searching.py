@@ -55,6 +55,7 @@ def search(
 
     Args:
         data: an ``.npz`` file, a folder of classes, or the name of an embedded set; None is the embedded ``brain2d``.
+        space: a name, a file, or a :class:`~medsearch.Space`, which stands for the file that it was read from.
         budget: hard limits, such as ``Budget(memory="1GB", latency="20ms")``.
         objectives: costs to be small beside the error, such as ``["latency", "memory"]``, the most important first.
         time: for everything: seconds, or text such as ``"10m"``.

@@ -50,8 +50,6 @@ def _interrupted_by(number: signal.Signals) -> Iterator[None]:
 
 
 def _run(arguments: list[str]) -> int:
-    # torch's profiler otherwise writes a line whenever memory is measured
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
         verb, options = parse(arguments)
         options.command = shlex.join(["medsearch", *arguments])

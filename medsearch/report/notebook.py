@@ -6,6 +6,7 @@ import html
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import uuid4
 
 from medsearch.core.callback import Callback, Row
 from medsearch.report.frame import clock_text
@@ -30,6 +31,7 @@ class NotebookView(Callback):
 
     def __init__(self, *, display: Callable[..., Any] = _display, clock: Callable[[], float] = time.monotonic) -> None:
         self._display, self._clock = display, clock
+        self._name = f"medsearch-{uuid4().hex}"
         self._title = self._phase = self._progress = self._note = ""
         self._count, self._front = 0, ""
         self._begun = self._drawn = clock()
@@ -86,7 +88,7 @@ class NotebookView(Callback):
             f"<table><tr><th>front</th><th>mixers</th><th>error</th></tr>{self._front}</table>" if self._front else ""
         )
         text = "<br>".join(_text(line) for line in lines if line) + table
-        self._display(text, name="medsearch", update=update)
+        self._display(text, name=self._name, update=update)
 
 
 def _text(value: object) -> str:

@@ -310,7 +310,9 @@ def test_a_result_that_cannot_be_written_is_one_message(fails: Fails) -> None:
     write_text("mine.txt", "mine")
     assert "mine.txt is not a folder" in fails("export", "model.pt", "-o", "mine.txt/model.onnx")
     assert "no deployment target has files that end in '.txt'" in fails("export", "model.pt", "-o", "mine.txt")
-    assert "plain Python is written as backbone.py, got 'mine.py'" in fails("export", "model.pt", "-o", "mine.py")
+    assert "cannot be imported under its name" in fails("export", "model.pt", "-o", "my-net.py")
+    assert "in place of the library 'torch'" in fails("export", "model.pt", "-o", "torch.py")
+    assert "the weights of 'model.py' would replace model.pt" in fails("export", "model.pt", "-o", "model.py")
 
 
 def test_only_onnx_files_are_timed(fails: Fails) -> None:

@@ -1,7 +1,7 @@
 """The source text of some classes and of all they stand on, gathered from their files into one.
 
 What a definition uses is read from its syntax tree and followed through the imports of its file, as far as medsearch's
-own @@  A file's definitions stay together and in order, and a file comes after those it
+own files and those of plugins go.  A file's definitions stay together and in order, and a file comes after those it
 imports, so that whatever ran there runs here.
 """
 
@@ -12,21 +12,14 @@ import importlib
 import inspect
 import re
 import sys
-import textwrap
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-
-from torch import nn
 
 from medsearch.core.errors import RefusedError
 
 _OURS = "medsearch."
 _REGISTRIES = "medsearch.blocks"
 _OUTSIDE = {"torch", *sys.stdlib_module_names}
-_DESCRIBES = {"macs", "weights", "reach", "scale", "group", "groups", "mirrored", "keys_per_query", "feature_info"}
-_WIDTH = 116
-RULE = "# " + "-" * _WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +32,20 @@ class Import:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Section:
+    """What one file gives: the text of its definitions, and the docstring of the file."""
+
+    module: str
+    doc: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Imports from torch and the standard library, and one text per file of origin, in an order that runs."""
+    """Imports from torch and the standard library, and one section per file of origin, in an order that runs."""
 
     imports: frozenset[Import]
-    sections: tuple[str, ...]
+    sections: tuple[Section, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class _File:
     imports: dict[str, Import]
 
     def text(self, definition: ast.stmt) -> str:
-        """The lines of a definition and the comment right above it, less its registry entry and describing methods."""
+        """The lines of a definition and the comment right above it, less its registry entry."""
         first = definition.lineno
         decorators = getattr(definition, "decorator_list", [])
         kept = [line for node in decorators if not self.is_entry(node) for line in self._span(node)]
@@ -63,9 +65,7 @@ class _File:
         start = above
         while start and self.lines[start - 1].startswith("#"):
             start -= 1
-        skipped = {line for gone in self._left_out(definition) for line in self._lines_of(gone, definition)}
-        body = [self.lines[at - 1] for at in range(first, (definition.end_lineno or first) + 1) if at not in skipped]
-        return "\n".join([*self.lines[start:above], *kept, *body])
+        return "\n".join([*self.lines[start:above], *kept, *self.lines[first - 1 : definition.end_lineno]])
 
     def is_entry(self, node: ast.AST) -> bool:
         """Whether a decorator is of the form ``@MIXERS.add("name")``."""
@@ -76,34 +76,9 @@ class _File:
         return origin is not None and origin.module == _REGISTRIES and node.func.attr == "add"
 
     def uses(self, definition: ast.stmt) -> set[str]:
-        """All names in what is kept of a definition, local ones included."""
-        left_out = self._left_out(definition)
-        parts = (node for node in ast.iter_child_nodes(definition) if not self.is_entry(node) and node not in left_out)
+        """All names in a definition, local ones included."""
+        parts = (node for node in ast.iter_child_nodes(definition) if not self.is_entry(node))
         return {node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)}
-
-    def _left_out(self, definition: ast.stmt) -> list[ast.stmt]:
-        """The methods by which a module describes itself, and the private ones that serve no other."""
-        if not isinstance(definition, ast.ClassDef):
-            return []
-        if not issubclass(getattr(importlib.import_module(self.module), definition.name), nn.Module):
-            return []
-        methods = [node for node in definition.body if isinstance(node, ast.FunctionDef)]
-        found: list[ast.stmt] = [node for node in methods if node.name in _DESCRIBES]
-        for method in found:  # grows meanwhile
-            named = _attributes(method)
-            for other in methods:
-                if other not in found and other.name in named and other.name.startswith("_"):
-                    everywhere = sum(_attributes(node)[other.name] for node in set(self.definitions.values()))
-                    if everywhere == sum(_attributes(node)[other.name] for node in found):
-                        found.append(other)
-        return found
-
-    def _lines_of(self, gone: ast.stmt, definition: ast.stmt) -> range:
-        """The lines of a statement of a class and what stands between it and the one before."""
-        body: list[ast.stmt] = getattr(definition, "body", [])
-        place = body.index(gone)
-        start = (body[place - 1].end_lineno if place else gone.lineno - 1) or 0
-        return range(start + 1, (gone.end_lineno or start) + 1)
 
     def _span(self, node: ast.expr) -> list[str]:
         return self.lines[node.lineno - 1 : node.end_lineno]
@@ -136,14 +111,10 @@ def gather(targets: Collection[type], *, reserved: Iterable[str] = ()) -> Source
     assert len(aliases) == len(imports), f"one name for two imports: {sorted(map(str, imports))}"
     order = list(_in_order(files, [target.__module__ for target in targets], set()))
     taken = {name: "" for name in (*reserved, *aliases)}
-    sections = [_section(files[module], needed[module], taken) for module in order if needed.get(module)]
+    texts = {module: _text(files[module], needed[module], taken) for module in order if needed.get(module)}
     assert all(taken[target.__name__] == target.__module__ for target in targets), "two parts have one class name"
-    return Sources(imports=frozenset(imports), sections=tuple(filter(None, sections)))
-
-
-def _attributes(node: ast.AST) -> Counter[str]:
-    """How often each name stands behind a dot."""
-    return Counter(inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute))
+    sections = (Section(module=module, doc=files[module].doc, text=text) for module, text in texts.items() if text)
+    return Sources(imports=frozenset(imports), sections=tuple(sections))
 
 
 def _outside(found: Import, module: str) -> Import:
@@ -212,8 +183,8 @@ def _in_order(files: dict[str, _File], modules: Iterable[str], seen: set[str]) -
             yield module
 
 
-def _section(file: _File, names: set[str], taken: dict[str, str]) -> str:
-    """The file's docstring as a comment and its needed definitions; enters what it defines in ``taken``."""
+def _text(file: _File, names: set[str], taken: dict[str, str]) -> str:
+    """The needed definitions of a file; enters what it defines in ``taken``."""
     new_names: dict[str, str] = {}
     for name in sorted(names):
         value = _constant(file.definitions[name])
@@ -226,16 +197,8 @@ def _section(file: _File, names: set[str], taken: dict[str, str]) -> str:
         if new != name:
             new_names[name] = new
     statements = {id(definition): definition for name, definition in file.definitions.items() if name in names}
-    return _joined(_renamed(file, new_names), list(statements.values())) if statements else ""
-
-
-def _joined(file: _File, statements: list[ast.stmt]) -> str:
-    text, gap = _comment(file.doc), "\n\n"
-    for statement in statements:
-        constant = not isinstance(statement, ast.ClassDef | ast.FunctionDef)
-        text += (gap if constant else "\n\n\n") + file.text(statement)
-        gap = "\n" if constant else "\n\n\n"
-    return text
+    renamed = _renamed(file, new_names)
+    return "\n\n\n".join(renamed.text(statement) for statement in statements.values())
 
 
 def _constant(statement: ast.stmt) -> str:
@@ -244,16 +207,6 @@ def _constant(statement: ast.stmt) -> str:
         return repr(ast.literal_eval(getattr(statement, "value", statement)))
     except ValueError:
         return ""
-
-
-def _comment(doc: str) -> str:
-    """A docstring as comment lines; a paragraph that has no room for the sign in front of it is filled anew."""
-    lines = [RULE]
-    for paragraph in doc.split("\n\n"):
-        given = paragraph.splitlines()
-        fits = max(map(len, given), default=0) <= _WIDTH
-        lines += [*(f"# {line}" for line in (given if fits else textwrap.wrap(paragraph, _WIDTH))), "#"]
-    return "\n".join([*lines[:-1], RULE])
 
 
 def _renamed(file: _File, new_names: dict[str, str]) -> _File:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import keyword
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from medsearch.core.errors import UsageError
+from medsearch.core.errors import CheckpointError, UsageError
 from medsearch.core.files import write_bytes
-from medsearch.exporters.checkpoint import Checkpoint
+from medsearch.exporters.checkpoint import Checkpoint, load_model
 from medsearch.exporters.module import write_module
 from medsearch.pipeline.artifact import checked_artifact
 from medsearch.targets.target import make_target, named_by_suffix
@@ -19,7 +22,7 @@ def export_checkpoint(checkpoint: Checkpoint, out: Path, *, target: str | None =
 
     Args:
         checkpoint: of the model.
-        out: ``backbone.py``, which gets its weights beside it, or the file of a target, such as ``model.onnx``.
+        out: a file that ends in ``.py``, which gets its weights beside it, or that of a target, such as ``model.onnx``.
         target: its name; None finds one by the ending of ``out``.
 
     Raises:
@@ -29,10 +32,11 @@ def export_checkpoint(checkpoint: Checkpoint, out: Path, *, target: str | None =
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (2, checkpoint.interface.channels, *checkpoint.size)).astype(np.float32)
     if out.suffix == ".py" and target is None:
-        if out.name != "backbone.py":
-            raise UsageError("-o", f"plain Python is written as backbone.py, got '{out.name}'.")
+        _check_name(out)
         facts = {name: round(value, 4) for name, value in checkpoint.scores.items()}
-        path = write_module(out.parent, checkpoint.genotype, checkpoint.interface, network, images, facts)
+        path = write_module(
+            out.parent, checkpoint.genotype, checkpoint.interface, network, images, facts, stem=out.stem
+        )
         return f"{path}: needs only torch; test it with: python {path}"
     name = target or named_by_suffix(out.suffix, where="-o")
     chosen = make_target(name)
@@ -41,3 +45,24 @@ def export_checkpoint(checkpoint: Checkpoint, out: Path, *, target: str | None =
     artifact, found = checked_artifact(network, images, chosen, where=str(out))
     write_bytes(out, artifact)
     return f"{out}: for {name}, {len(artifact):,} bytes, differs from the network by {found:.1e} of the largest output"
+
+
+def _check_name(out: Path) -> None:
+    """Refuse what cannot be imported, or would be imported in place of a library that the file needs."""
+    if not out.stem.isidentifier() or keyword.iskeyword(out.stem):
+        remedy = "Use letters, digits and underscores, the first one no digit."
+        raise UsageError("-o", f"'{out.name}' cannot be imported under its name.", remedy)
+    if out.stem in {"torch", *sys.stdlib_module_names}:
+        raise UsageError(
+            "-o", f"'{out.name}' would be imported in place of the library '{out.stem}'.", "Choose another."
+        )
+    if _is_checkpoint(weights := out.with_suffix(".pt")):
+        problem = f"the weights of '{out.name}' would replace {weights}, which is a trained network."
+        raise UsageError("-o", problem, "Choose another name or folder.")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    with suppress(CheckpointError):
+        load_model(path)
+        return True
+    return False

@@ -147,7 +147,8 @@ def check_source(part: Part, dims: int) -> None:
         sources = gather([part.target])
     except RefusedError as refusal:
         raise AssertionError(f"{part}: its source cannot be exported: {refusal}") from refusal
-    lines = ["from __future__ import annotations", *import_lines(sources.imports), *sources.sections]
+    texts = (section.text for section in sources.sections)
+    lines = ["from __future__ import annotations", *import_lines(sources.imports), *texts]
     names: dict[str, Any] = {"__name__": "exported"}
     exec(compile("\n".join(lines), f"<source of {part}>", "exec", dont_inherit=True), names)
     module, alone = part.trained(dims), part.build(dims, names[part.target.__name__]).eval()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from medsearch.backbones.network import Denoiser
 from medsearch.blocks import CHANNELS, DOWNSAMPLES, HEADS, MIXERS, STEMS
 from medsearch.core.errors import RefusedError
+from medsearch.exporters.facts import run_file
 from medsearch.exporters.sources import Import, Sources, gather, import_lines
 
 PARTS = [registry[name] for registry in (MIXERS, CHANNELS, STEMS, DOWNSAMPLES, HEADS) for name in registry]
@@ -63,69 +62,23 @@ class Two(Base):
         return max(_scale(9), _LIMIT), build()
 '''
 
-DESCRIBED = '''"""A part that describes itself."""
-from fractions import Fraction
-from math import prod, sqrt
 
-from torch import nn
-
-
-class Note:
-    pass
-
-
-class Sizes(tuple):
-    @property
-    def scale(self):
-        return 2
-
-
-class Part(nn.Module):
-    """Doubles."""
-
-    def forward(self, value):
-        return self._twice(value)
-
-    # Nobody asks for this outside of medsearch.
-    def macs(self, size):
-        return self._positions(size) * self._twice(1)
-
-    def _positions(self, size):
-        return prod(self._edges(size))
-
-    @staticmethod
-    def _edges(size):
-        return [int(sqrt(length)) for length in size]
-
-    def _twice(self, value):
-        return Sizes().scale * value
-
-    def weights(self):
-        return 0
-
-    def reach(self):
-        return Note()
-
-    def groups(self):
-        return {"hidden": Fraction(1, 2)}
-'''
+def joined(sources: Sources) -> str:
+    return "\n\n\n".join(section.text for section in sources.sections)
 
 
 def run(sources: Sources) -> dict[str, Any]:
-    names: dict[str, Any] = {"__name__": "gathered"}
-    text = "\n".join(["from __future__ import annotations", *import_lines(sources.imports), *sources.sections])
-    exec(compile(text, "gathered.py", "exec", dont_inherit=True), names)
-    return names
+    text = "\n".join(["from __future__ import annotations", *import_lines(sources.imports), joined(sources)])
+    return run_file(compile(text, "gathered.py", "exec", dont_inherit=True))
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("first_file", "second_file", "third_file", "described_file"):
+    for name in ("first_file", "second_file", "third_file"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / "first_file.py").write_text(ONE)
     (tmp_path / "second_file.py").write_text(TWO)
-    (tmp_path / "described_file.py").write_text(DESCRIBED)
     return tmp_path
 
 
@@ -157,40 +110,11 @@ def test_sources_keep_comments_and_leave_out_what_is_not_used(files: Path) -> No
     import second_file
 
     sources = gather([first_file.One, second_file.Two])
-    text = "\n".join(sources.sections)
+    text = joined(sources)
     assert "# As large as it gets.\n_LIMIT = 4" in text and text.count("_LIMIT = 4") == 1
     assert "_UNUSED" not in text and "@cache\ndef" in text
-    assert text.index("# The first file.") < text.index("class One") < text.index("# The second file.")
+    assert [section.doc for section in sources.sections] == ["The first file.", "The second file."]
     assert import_lines(sources.imports) == ["import math as m", "from functools import cache", "from math import sqrt"]
-
-
-def test_how_a_part_describes_itself_is_left_out_with_all_that_serves_nothing_else(files: Path) -> None:
-    import described_file  # type: ignore[import-not-found]
-
-    sources = gather([described_file.Part])
-    text = "\n".join(sources.sections)
-    assert import_lines(sources.imports) == ["from torch import nn"]
-    assert text.partition("class Part(nn.Module):")[2].splitlines() == [
-        "",
-        '    """Doubles."""',
-        "",
-        "    def forward(self, value):",
-        "        return self._twice(value)",
-        "",
-        "    def _twice(self, value):",
-        "        return Sizes().scale * value",
-    ]
-    assert run(sources)["Part"]().forward(3) == 6
-
-
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
-def test_no_written_part_describes_itself(part: type) -> None:
-    gathered = run(gather([part]))
-    modules = [found for found in gathered.values() if inspect.isclass(found) and issubclass(found, nn.Module)]
-    assert gathered[part.__name__] in modules
-    described = {"macs", "weights", "reach", "scale", "groups", "mirrored"}
-    assert [found for found in modules if described & set(vars(found))] == []
-    assert not {"Axis", "Group", "Reach"} & set(gathered)
 
 
 @pytest.mark.parametrize("part", [*MIXERS.values(), *CHANNELS.values()], ids=lambda part: part.__name__)

@@ -14,7 +14,7 @@ from medsearch.core.library import find
 from medsearch.core.options import Option, option, options_of
 from medsearch.core.units import parse_seconds
 from medsearch.measurement.budget import Budget, read_budget
-from medsearch.measurement.latency.runtime import DEFAULT
+from medsearch.targets import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ class SearchConfig:
     workers: int | None = option(None, "trainings at once (default: one per processor)", example="N")
     seed: int = option(0, "of every random number (default 0)", example="N", least=0)
     compress: bool = option(False, "compress the best network at the end")
-    latency_threads: int = option(1, "threads of the runtime, for the limit of latency (default 1)", example="N")
-    runtime: str = option(DEFAULT, f"what networks are timed in (default {DEFAULT})")
+    latency_threads: int = option(1, "threads of the target, for the limit of latency (default 1)", example="N")
+    target: str = option(DEFAULT, f"what networks are exported for and timed on (default {DEFAULT})")
     profile: str | None = option(
         None, "file of the device's profile, as doctor --profile -o writes it (default: the one in the cache)"
     )

@@ -6,7 +6,8 @@
     space.yaml      the space as it was when the run began
     state.json      seconds spent, proposals, what was calibrated: written after every step
     study.db        the trials (an Optuna study, SQLite)
-    models/<id>/    one delivered network each: model.pt, model.onnx, backbone.py, backbone.pt, budget.json
+    models/<id>/    one delivered network each: model.pt, model.onnx, backbone.py, backbone.pt, budget.json,
+                    and the file of the deployment target where that is no ONNX
     deaths.jsonl    what ended child processes, a line each
     profile.json    timings of this device, only where the cache could not take them
     results.json    everything that was found, for programs; written last

@@ -78,9 +78,9 @@ def in_children() -> None:
 
     evaluate = deadly("trial", Remote.__call__, lambda remote, *_: not remote.keep_model)
     Remote.__call__ = deadly("finalist", evaluate, lambda remote, *_: remote.keep_model)  # type: ignore[method-assign]
-    PartBenchmark.onnx = deadly("export", PartBenchmark.onnx)  # type: ignore[method-assign]
+    PartBenchmark.artifact = deadly("export", PartBenchmark.artifact)  # type: ignore[method-assign]
     timer.steady = deadly("timing", timer.steady)
-    deliver.check_onnx = deadly("delivery", deliver.check_onnx)
+    deliver.checked_artifact = deadly("delivery", deliver.checked_artifact)
     workspace.run_operator = deadly("probe", workspace.run_operator)
 
 

@@ -308,14 +308,14 @@ def test_a_result_that_cannot_be_written_is_one_message(fails: Fails) -> None:
     save_model("model.pt", genotype=genotype, interface=interface, model=build(genotype, interface), **facts)
     write_text("mine.txt", "mine")
     assert "mine.txt is not a folder" in fails("export", "model.pt", "-o", "mine.txt/model.onnx")
-    assert "expected a name ending in .py or .onnx" in fails("export", "model.pt", "-o", "mine.txt")
+    assert "no deployment target has files that end in '.txt'" in fails("export", "model.pt", "-o", "mine.txt")
     assert "cannot be imported under its name" in fails("export", "model.pt", "-o", "my-net.py")
     assert "in place of the library 'torch'" in fails("export", "model.pt", "-o", "torch.py")
 
 
 def test_only_onnx_files_are_timed(fails: Fails) -> None:
     write_text("model.onnx", "hello")
-    assert "model.onnx: is not a model that ONNX Runtime can open" in fails("bench", "model.onnx")
+    assert "model.onnx: is not a model that onnxruntime-cpu can open" in fails("bench", "model.onnx")
     assert "other.onnx: cannot be read: No such file" in fails("bench", "other.onnx")
 
 

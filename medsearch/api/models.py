@@ -124,20 +124,21 @@ def compress(
     return CompressionResult(target, compress_checkpoint(checkpoint, data=source, config=config, out=target))
 
 
-def export(model: Model, out: str | Path, *, size: Sequence[int] | None = None) -> Path:
-    """Write a network as one plain Python file (``.py``, with its weights beside it) or as ONNX, checked against it.
+def export(model: Model, out: str | Path, *, size: Sequence[int] | None = None, target: str | None = None) -> Path:
+    """Write a network as one plain Python file (``.py``, with its weights beside it) or for a target, and check it.
 
     Args:
         model: what is written.
         out: the file.
         size: spatial size of its images, where the network does not say it.
+        target: the deployment target; None finds it by the ending of ``out``, such as ``.onnx``.
 
     Raises:
         RefusedError: if what would be written computes something else.
         UsageError: for another kind of file.
     """
     checkpoint, _ = _opened(model, size=size, needs_size=True)
-    export_checkpoint(checkpoint, Path(out))
+    export_checkpoint(checkpoint, Path(out), target=target)
     return Path(out)
 
 

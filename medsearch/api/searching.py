@@ -41,7 +41,7 @@ def search(
     seed: int | None = None,
     compress: bool | None = None,
     latency_threads: int | None = None,
-    runtime: str | None = None,
+    target: str | None = None,
     profile: str | Path | None = None,
     recipe: str | Path | None = None,
     out: str | Path | None = None,

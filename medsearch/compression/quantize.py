@@ -16,7 +16,8 @@ import onnx
 
 from medsearch.compression.int8 import Range, quantizable, summed_axes, weights, with_int8
 from medsearch.compression.score import outputs
-from medsearch.measurement.latency.timing import paired_benchmark, session
+from medsearch.measurement.latency.timing import paired_benchmark
+from medsearch.targets.onnx_runtime import session
 
 CLIPPED = 1e-4
 """Share of the values beyond a clipped range, on either side."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medsearch.data import Split
-from medsearch.measurement.latency.timing import session
+from medsearch.targets.onnx_runtime import session
 from medsearch.tasks import Task
 
 

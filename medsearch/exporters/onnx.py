@@ -1,19 +1,16 @@
-"""Network to ONNX, and the proof by value that ONNX Runtime computes the same."""
+"""Network to ONNX; that ONNX Runtime computes the same, ``targets/target.py`` shows by value."""
 
 from __future__ import annotations
 
 import io
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
 import torch
 import torch.onnx
 from torch import nn
@@ -78,27 +75,6 @@ def to_onnx_fast(module: nn.Module, inputs: tuple[Any, ...]) -> bytes:
             assert program is not None
             return _cleaned(program.model_proto)
     return _cleaned(onnx.load_model_from_string(file.getvalue()))
-
-
-def check_onnx(data: bytes, model: nn.Module, images: np.ndarray) -> float:
-    """Largest difference between ONNX Runtime and torch, relative to the largest output; infinite if it is no number.
-
-    The raw images (N, C, *S) go through one alone and all at once.
-    """
-    network = plain_copy(model)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    differences = []
-    for batch in (images[:1], images):
-        image_BCS = np.ascontiguousarray(batch, dtype=np.float32)
-        seen = np.asarray(session.run(None, {"image": image_BCS})[0])
-        with torch.no_grad():
-            expected = network(torch.from_numpy(image_BCS)).numpy()
-        assert seen.shape == expected.shape
-        differences.append(np.abs(seen - expected).max() / max(np.abs(expected).max(), 1e-30))
-    largest = float(np.max(differences))
-    return largest if math.isfinite(largest) else math.inf
 
 
 @contextmanager

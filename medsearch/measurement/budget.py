@@ -22,7 +22,7 @@ class Costs:
         memory: peak bytes of one training step.
         latency: milliseconds of the exported file, batch 1.
         inference: peak bytes of a forward pass, batch 1.
-        file: bytes of the ONNX file.
+        file: bytes of the file that is deployed.
     """
 
     parameters: Estimate

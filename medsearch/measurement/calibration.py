@@ -16,7 +16,7 @@ from medsearch.spaces import Genotype
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one whole network took: peak bytes of a training step, and milliseconds of its ONNX file.
+    """What one whole network took: peak bytes of a training step, and milliseconds of its file.
 
     Endless where the process that measured it died.
     """

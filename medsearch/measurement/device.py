@@ -17,24 +17,25 @@ from platformdirs import user_cache_path
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json, write_json
 from medsearch.measurement.latency.residual import ResidualModel, read_residual
-from medsearch.measurement.latency.runtime import DEFAULT, RUNTIMES
 from medsearch.measurement.latency.table import Table, from_data, to_data
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 
 FORMAT = 5
 
 
-def describe(threads: int, runtime: str = DEFAULT) -> dict[str, Any]:
+def describe(threads: int, target: str = DEFAULT) -> dict[str, Any]:
     """What a latency depends on besides the network: processor, cores, threads, runtime and its version.
 
     Raises:
-        MedsearchError: if there is no such runtime, or it cannot run here.
+        MedsearchError: if there is no such target, or it cannot run here.
     """
     return {
         "cpu": cpu(),
         "cores": os.cpu_count() or 1,
         "threads": threads,
         "os": platform.system(),
-        **RUNTIMES.find(runtime, where="--runtime")(threads).describe(),
+        **make_target(target, threads).describe(),
     }
 
 
@@ -75,8 +76,8 @@ class Profile:
     name; one that was asked for by name is refused.
 
     Args:
-        threads: of the runtime.
-        runtime: its name.
+        threads: of the target.
+        target: its name.
         folder: where the file lives; it is named after the device.
         file: the file itself, instead.
 
@@ -93,10 +94,10 @@ class Profile:
     """
 
     def __init__(
-        self, *, threads: int, runtime: str = DEFAULT, folder: Path | None = None, file: Path | None = None
+        self, *, threads: int, target: str = DEFAULT, folder: Path | None = None, file: Path | None = None
     ) -> None:
-        self.runtime = runtime
-        self.device = describe(threads, runtime)
+        self.target = target
+        self.device = describe(threads, target)
         digest = hashlib.sha256(json.dumps(self.device, sort_keys=True).encode()).hexdigest()[:10]
         self.path = file or (folder or cache_folder()) / f"profile-{digest}.json"
         self.table = Table()

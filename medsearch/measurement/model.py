@@ -1,9 +1,9 @@
 """The costs of a genotype before anything of it is trained: parts traced and timed once, then added up.
 
 Every distinct part (a residual branch, a downsampling, a stem, a head, at one input size) is made once: its weights
-and multiply-adds are counted, its memory traced on fake tensors, its latency measured in ONNX Runtime or read off the
-table of its device.  A genotype is then a sum, and what whole networks have shown corrects it: what the runtime fuses
-across parts, and what the allocator adds.
+and multiply-adds are counted, its memory traced on fake tensors, its latency measured on the deployment target or read
+off the table of its device.  A genotype is then a sum, and what whole networks have shown corrects it: what the runtime
+fuses across parts, and what the allocator adds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Conditions:
         size: spatial size of the images.
         batch: images per training step.
         precision: ``"fp32"`` or ``"bf16"``, of training.
-        threads: of the runtime at inference.
+        threads: of the target at inference.
     """
 
     size: tuple[int, ...]
@@ -201,7 +201,7 @@ class CostModel:
         )
 
     def graph_bytes(self, genotype: Genotype) -> float:
-        """Bytes of an ONNX file beside its weights, before any correction: so many for every part."""
+        """Bytes of a file beside its weights, before any correction: so many for every part."""
         return GRAPH_BYTES * (2 + sum(len(stage.parts) for stage in plan(genotype, self.interface).stages))
 
     def _inference(self, planned: NetworkPlan) -> Estimate:

@@ -17,21 +17,21 @@ from medsearch.core.files import write_bytes, write_json
 from medsearch.data import Split
 from medsearch.exporters.checkpoint import load_model, save_model
 from medsearch.exporters.module import write_module
-from medsearch.exporters.onnx import check_onnx, to_onnx
 from medsearch.measurement.budget import Costs, show
 from medsearch.measurement.estimate import Estimate
 from medsearch.measurement.latency.parts import SESSIONS
 from medsearch.measurement.memory.processor import instructions
+from medsearch.pipeline.artifact import checked_artifact
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.setup import Setup
 from medsearch.spaces import Genotype
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 from medsearch.train import Trained, TrainingRecipe, evaluate
 
 DELIVERY_LIMIT_SECONDS, SECONDS_PER_IMAGE = 1200.0, 5.0
 """How long the process that delivers a network may take, and how much longer for every test image."""
-ONNX_TOLERANCE = 1e-3
-"""Largest difference between the ONNX file and the model, relative to the largest output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +97,19 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     What computes does so in processes of its own.
 
     Raises:
-        RefusedError: if the ONNX file does not compute what the network does, or cannot be run.
+        RefusedError: if a file does not compute what the network does, or cannot be run.
         ChildDied: if a process ended that did any of it.
     """
     setup, folder = job.setup, job.run.model_folder(genotype.id)
     checkpoint = load_model(folder / "model.pt")
     recipe = job.fitting.recipe_of(genotype)
     limit_s = DELIVERY_LIMIT_SECONDS + SECONDS_PER_IMAGE * len(test)
-    onnx, found, scores = job.lab.call(_examined, setup, folder, recipe, test, doing="delivery", limit_s=limit_s)
-    write_bytes(folder / "model.onnx", onnx)
-    latency = latency_estimate(job.cost.times.latency(onnx))
+    files, found, scores = job.lab.call(_examined, setup, folder, recipe, test, doing="delivery", limit_s=limit_s)
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    latency = latency_estimate(job.cost.times.latency(files[artifact_name(setup.target)]))
     if not math.isfinite(latency.value):
-        raise RefusedError(genotype.id, f"{job.cost.profile.runtime} ends its process when it runs the ONNX file.")
+        raise RefusedError(genotype.id, f"{setup.target} ends its process when it runs {artifact_name(setup.target)}.")
     measured = Costs(**found, latency=latency)
     over = tuple(job.budget.over(measured))
     network = Delivered(
@@ -119,7 +120,7 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
         test=scores,
         over=over,
         verdict=_verdict(job, measured, over),
-        onnx_bytes=len(onnx),
+        onnx_bytes=len(files[artifact_name(DEFAULT)]),
         training=_training(job, genotype),
         epochs=int(checkpoint.provenance["epochs"]),
         seconds=float(checkpoint.provenance["seconds"]),
@@ -131,16 +132,25 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
 
 def _examined(
     setup: Setup, folder: Path, recipe: TrainingRecipe, test: Split
-) -> tuple[bytes, dict[str, Estimate], dict[str, float]]:
-    """The ONNX file of a saved network, what the network costs beside its latency, and its metrics on ``test``."""
+) -> tuple[dict[str, bytes], dict[str, Estimate], dict[str, float]]:
+    """The files of a saved network, what the network costs beside its latency, and its metrics on ``test``.
+
+    The files are model.onnx and, where the target's is another, that one.
+    """
     checkpoint = load_model(folder / "model.pt")
     model = checkpoint.build()
-    onnx = to_onnx(model, setup.data.size, setup.data.channels)
-    difference = check_onnx(onnx, model, setup.data.val.images[:4])
-    if difference > ONNX_TOLERANCE:
-        problem = f"its ONNX file differs from the network by {difference:.2g} of the output."
-        raise RefusedError(checkpoint.genotype.id, problem)
-    return onnx, measure(model, setup.data, setup.task, recipe, onnx=onnx), evaluate(model, test, setup.task)
+    images, where = setup.data.val.images[:4], checkpoint.genotype.id
+    files = {
+        artifact_name(name): checked_artifact(model, images, make_target(name), where=where)[0]
+        for name in dict.fromkeys((DEFAULT, setup.target))
+    }
+    found = measure(model, setup.data, setup.task, recipe, artifact=files[artifact_name(setup.target)])
+    return files, found, evaluate(model, test, setup.task)
+
+
+def artifact_name(target: str) -> str:
+    """``model.onnx``: the file beside a model.pt that a deployment target runs."""
+    return f"model{make_target(target).suffix}"
 
 
 def _write_module(setup: Setup, folder: Path, facts: dict[str, str | float | int]) -> None:
@@ -215,7 +225,7 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
             "training_checkpointing": recipe.checkpointing,
             "training_precision": recipe.precision,
             "inference_batch": 1,
-            "inference_runtime": job.cost.profile.runtime,
+            "inference_target": job.cost.profile.target,
             "inference_threads": job.cost.conditions.threads,
             "inference_sessions": SESSIONS,
             "reference_ms": job.cost.profile.pace,

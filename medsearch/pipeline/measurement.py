@@ -33,7 +33,7 @@ def measure(
     task: Task,
     recipe: TrainingRecipe,
     *,
-    onnx: bytes = b"",
+    artifact: bytes = b"",
     names: Collection[str] = NAMES,
 ) -> dict[str, Estimate]:
     """The costs called ``names``, by name, but the latency, which is timed elsewhere; the model is left as it was.
@@ -42,7 +42,7 @@ def measure(
         model: the network, on any device.
         data: whose first images a training step is made with, and whose size counts.
         task, recipe: of the training.
-        onnx: the ONNX file, for its size.
+        artifact: the file that is deployed, for its size.
         names: of the costs.
     """
     here = copy.deepcopy(model).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def measure(
         "macs": lambda: _exact(count(lambda: here.eval()(_image(here, data))), "MAC"),
         "memory": lambda: _exact(step_memory(here, data, task, recipe), "bytes"),
         "inference": lambda: _exact(inference_memory(here, data), "bytes"),
-        "file": lambda: _exact(len(onnx), "bytes"),
+        "file": lambda: _exact(len(artifact), "bytes"),
     }
     return {name: way() for name, way in ways.items() if name in names}
 

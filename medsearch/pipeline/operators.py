@@ -10,7 +10,6 @@ from typing import Any
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import WriteError
 from medsearch.measurement.device import deaths_file
-from medsearch.measurement.latency.runtime import DEFAULT
 from medsearch.measurement.memory.operators import isolated
 from medsearch.measurement.memory.processor import in_a_line, operators_file
 from medsearch.measurement.memory.step import StepMemory, this_device
@@ -24,7 +23,7 @@ SAID_EVERY = 50
 
 
 def exercise(
-    setup: Setup, runtime: dict[str, Any], *, say: Callable[[str], None], networks: int | None = None
+    setup: Setup, machine: dict[str, Any], *, say: Callable[[str], None], networks: int | None = None
 ) -> list[dict[str, Any]]:
     """Trace networks that between them have every option of the space, in both precisions, and run their operators.
 
@@ -32,12 +31,12 @@ def exercise(
 
     Args:
         setup: space, data, and batch.
-        runtime: the device, as a profile describes it.
+        machine: the device, as a profile describes it.
         say: told how far it is.
         networks: how many; None gives all that are needed.
     """
     drawn = list(islice(covering(setup.space, random.Random(1)), networks))
-    deaths = Deaths(in_a_line(runtime.get("runtime", DEFAULT)), cache=deaths_file())
+    deaths = Deaths(in_a_line(machine["runtime"]), cache=deaths_file())
     device = this_device()
     rows, ended = [], []
     with pool(setup.data, workers=1) as child:

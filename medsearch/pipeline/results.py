@@ -14,7 +14,7 @@ from medsearch import __version__
 from medsearch.blocks import MIXERS
 from medsearch.core.deaths import Death
 from medsearch.nas import Trial, front
-from medsearch.pipeline.deliver import Delivered
+from medsearch.pipeline.deliver import Delivered, artifact_name
 from medsearch.pipeline.job import Job
 from medsearch.tasks import Task
 
@@ -56,10 +56,10 @@ def collect(
         "recipe": _recipe(job, state),
         "budgets": _budgets(job),
         "machine": {
+            "target": job.setup.target,
             **job.cost.profile.device,
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "onnxruntime": job.cost.profile.device["runtime"],
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "workers": job.workers,
         },
@@ -135,7 +135,7 @@ def _budgets(job: Job) -> list[dict[str, Any]]:
         "latency": f"{job.cost.profile.device['runtime']}, batch 1, {threads} thread{'s' * (threads > 1)}",
         "inference": "one forward pass, batch 1, fp32",
         "macs": "one image",
-        "file": "ONNX file",
+        "file": artifact_name(job.setup.target),
     }
     units = {"latency": "ms", "parameters": "parameters", "macs": "MAC"}
     return [

@@ -139,10 +139,10 @@ def _measure_costs(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
 
 def _measured(job: Job, genotype: Genotype, recipe: TrainingRecipe, names: Sequence[str]) -> dict[str, Estimate]:
     setup = job.setup
-    onnx = job.lab.call(setup.exported, genotype) if {"latency", "file"} & set(names) else b""
-    found: dict[str, Estimate] = job.lab.call(setup.costs, genotype, recipe, onnx, tuple(names), doing="measuring")
+    artifact = job.lab.call(setup.exported, genotype) if {"latency", "file"} & set(names) else b""
+    found: dict[str, Estimate] = job.lab.call(setup.costs, genotype, recipe, artifact, tuple(names), doing="measuring")
     if "latency" in names:
-        found["latency"] = latency_estimate(job.cost.times.latency(onnx))
+        found["latency"] = latency_estimate(job.cost.times.latency(artifact))
     return found
 
 

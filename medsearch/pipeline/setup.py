@@ -16,7 +16,6 @@ from medsearch.config import SearchConfig
 from medsearch.core.children import HERE, Helper
 from medsearch.core.errors import UsageError, WriteError
 from medsearch.data import Dataset, load
-from medsearch.exporters.onnx import to_onnx, to_onnx_fast
 from medsearch.measurement.calibration import Measured
 from medsearch.measurement.device import Profile
 from medsearch.measurement.estimate import Estimate
@@ -24,6 +23,8 @@ from medsearch.nas import read_strategy
 from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
 from medsearch.spaces import Genotype, Space, load_space
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 from medsearch.tasks import Task, make_task, task_type
 from medsearch.train import EVALUATORS, TrainingRecipe, fresh
 from medsearch.train.step_cost import step_memory, step_seconds
@@ -48,6 +49,7 @@ class Setup:
     interface: Interface
     space: Space
     recipe: TrainingRecipe
+    target: str = DEFAULT
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None}
@@ -60,13 +62,16 @@ class Setup:
         return fresh(genotype, self.interface, self.data, seed=self.recipe.seed)
 
     def file(self, genotype: Genotype) -> bytes:
-        """The ONNX file of an untrained network, as it is timed."""
-        image_BCS = torch.zeros(1, self.data.channels, *self.data.size)
-        return to_onnx_fast(self.network(genotype), (image_BCS,))
+        """The file of an untrained network for the target, as it is timed."""
+        return make_target(self.target).export_fast(self.network(genotype), (self._image,))
 
     def exported(self, genotype: Genotype) -> bytes:
-        """The ONNX file of an untrained network, as it would be delivered."""
-        return to_onnx(self.network(genotype).cpu().eval(), self.data.size, self.data.channels)
+        """The file of an untrained network for the target, as it would be delivered."""
+        return make_target(self.target).export(self.network(genotype).cpu().eval(), self._image)
+
+    @property
+    def _image(self) -> torch.Tensor:
+        return torch.zeros(1, self.data.channels, *self.data.size)
 
     def step_memory(self, genotype: Genotype) -> int:
         """Peak bytes of a training step of an untrained network."""
@@ -85,10 +90,10 @@ class Setup:
         return changing_memory(self.data, self.recipe)
 
     def costs(
-        self, genotype: Genotype, recipe: TrainingRecipe, onnx: bytes, names: tuple[str, ...]
+        self, genotype: Genotype, recipe: TrainingRecipe, artifact: bytes, names: tuple[str, ...]
     ) -> dict[str, Estimate]:
         """The costs called ``names`` of an untrained network, its latency aside, measured."""
-        return measure(self.network(genotype), self.data, self.task, recipe, onnx=onnx, names=names)
+        return measure(self.network(genotype), self.data, self.task, recipe, artifact=artifact, names=names)
 
     def measured(
         self,
@@ -97,7 +102,7 @@ class Setup:
         *,
         helper: Helper = HERE,
     ) -> list[Measured]:
-        """What whole networks take on this machine: a training step, and their ONNX files timed by ``milliseconds``.
+        """What whole networks take on this machine: a training step, and their files timed by ``milliseconds``.
 
         Endless where a process of ``helper`` died of it.
         """
@@ -137,7 +142,7 @@ def prepare(config: SearchConfig) -> Setup:
     batch = config.batch or default_batch(data)
     lr = TrainingRecipe.lr * math.sqrt(batch / BATCH[2])
     recipe = TrainingRecipe(epochs=1, batch=batch, lr=lr, precision=config.precision or "fp32", seed=config.seed)
-    return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe)
+    return Setup(data=data, task=task, interface=interface, space=space, recipe=recipe, target=config.target)
 
 
 def samples(setup: Setup) -> list[Genotype]:
@@ -159,13 +164,13 @@ def open_profile(config: SearchConfig) -> Profile:
 
     Raises:
         UsageError: if there is no file that was asked for.
-        RunError: if it is damaged, or of another device, runtime or number of threads.
+        RunError: if it is damaged, or of another device, target or number of threads.
     """
     if config.profile is not None and not Path(config.profile).is_file():
         remedy = f"Make one here: medsearch doctor --profile -o {config.profile}"
         raise UsageError("--profile", f"there is no file '{config.profile}'.", remedy)
     file = Path(config.profile) if config.profile else None
-    return Profile(threads=config.latency_threads, runtime=config.runtime, file=file)
+    return Profile(threads=config.latency_threads, target=config.target, file=file)
 
 
 def save_in_cache(profile: Profile) -> str:

@@ -17,13 +17,13 @@ from medsearch.exporters.checkpoint import Checkpoint, load_model
 from medsearch.measurement.budget import show
 from medsearch.measurement.device import Profile, describe
 from medsearch.measurement.latency.parts import PartTimes
-from medsearch.measurement.latency.runtime import RUNTIMES
-from medsearch.measurement.latency.timing import input_shapes, session
 from medsearch.measurement.memory.processor import instructions
 from medsearch.measurement.threads import torch_threads
-from medsearch.pipeline.deliver import training_device, versions
+from medsearch.pipeline.deliver import artifact_name, training_device, versions
 from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
 from medsearch.pipeline.setup import save_in_cache
+from medsearch.targets import TARGETS
+from medsearch.targets.target import make_target
 from medsearch.tasks import make_task, task_type
 from medsearch.train import TrainingRecipe
 
@@ -42,7 +42,7 @@ class Certificate:
         recipe: of the training step.
         images: type of the intensities that the step was made with, ``uint8`` or ``float32``.
         size: spatial size of the images.
-        runtime, threads: that its latency was measured with.
+        target, threads: that its latency was measured with.
         limits, measured: by the name of the cost; None where there is no limit.
     """
 
@@ -53,7 +53,7 @@ class Certificate:
     recipe: TrainingRecipe
     images: str
     size: tuple[int, ...]
-    runtime: str
+    target: str
     threads: int
     limits: Mapping[str, float | None]
     measured: Mapping[str, float]
@@ -76,14 +76,14 @@ def verify(path: Path) -> dict[str, Any]:
     if (certificate.architecture, certificate.size) != (checkpoint.genotype.id, checkpoint.size):
         seen = f"{certificate.architecture} at {certificate.size}"
         raise RunError(str(folder / "budget.json"), f"is of {seen}, the model is {checkpoint.genotype.id}.", FOLDER)
-    onnx = _onnx(folder / "model.onnx", checkpoint)
+    artifact = _artifact(folder, checkpoint, certificate.target)
     interface = checkpoint.interface
     task = make_task(interface.task, outputs=interface.outputs, dims=len(checkpoint.size))
     with torch_threads(1):
         data = blank(checkpoint, certificate.images)
-        profile = Profile(threads=certificate.threads, runtime=certificate.runtime)
-        found = measure(checkpoint.build(), data, task, certificate.recipe, onnx=onnx)
-        found["latency"] = latency_estimate(PartTimes(profile).latency(onnx))
+        profile = Profile(threads=certificate.threads, target=certificate.target)
+        found = measure(checkpoint.build(), data, task, certificate.recipe, artifact=artifact)
+        found["latency"] = latency_estimate(PartTimes(profile).latency(artifact))
     compared = _compared(certificate, {name: found[name].value for name in NAMES})
     if unsaved := save_in_cache(profile):
         compared["remarks"].append(unsaved)
@@ -125,7 +125,7 @@ def read_certificate(path: Path) -> Certificate:
     entries = root.mapping(required=PARTS)
     conditions = entries["conditions"].entries()
     training = ("batch", "accumulate", "checkpointing", "precision")
-    wanted = {*(f"training_{name}" for name in training), "images", "size", "inference_runtime", "inference_threads"}
+    wanted = {*(f"training_{name}" for name in training), "images", "size", "inference_target", "inference_threads"}
     if missing := wanted - set(conditions):
         raise entries["conditions"].wrong(f"missing {', '.join(sorted(missing))}.", CHANGED)
     costs = entries["limits"].mapping(required=NAMES)
@@ -146,7 +146,7 @@ def read_certificate(path: Path) -> Certificate:
         ),
         images=conditions["images"].choice(("uint8", "float32")),
         size=tuple(side.integer(low=1) for side in conditions["size"].items()),
-        runtime=conditions["inference_runtime"].choice(tuple(RUNTIMES)),
+        target=conditions["inference_target"].choice(tuple(TARGETS)),
         threads=conditions["inference_threads"].integer(low=1),
         limits={name: _limit(found["limit"]) for name, found in fields.items()},
         measured={name: _value(found["measured"]) for name, found in fields.items()},
@@ -164,15 +164,16 @@ def _value(node: Node) -> float:
     return entries["value"].number(low=0)
 
 
-def _onnx(path: Path, checkpoint: Checkpoint) -> bytes:
-    """The ONNX file, if the runtime opens it and it takes images like those of the model."""
+def _artifact(folder: Path, checkpoint: Checkpoint, target: str) -> bytes:
+    """The file for the target, if that opens it and it takes images like those of the model."""
+    path = folder / artifact_name(target)
     if not path.is_file():
         raise RunError(str(path), "is not there.", FOLDER)
     model = path.read_bytes()
     try:
-        shapes = input_shapes(session(model))
-    except Exception as problem:  # the runtime has no common class for what it refuses
-        raise RunError(str(path), "is not a model that ONNX Runtime can open.", str(problem)) from problem
+        shapes = make_target(target).input_shapes(model)
+    except Exception as problem:  # a target has no common class for what it refuses
+        raise RunError(str(path), f"is not a model that {target} can open.", str(problem)) from problem
     wanted = ((1, checkpoint.interface.channels, *checkpoint.size),)
     if shapes != wanted:
         raise RunError(str(path), f"takes {shapes}, the model takes {wanted}.", FOLDER)
@@ -190,7 +191,7 @@ def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, A
         for name, value in now.items()
     }
     over = [name for name, cost in costs.items() if cost["verdict"] == "over"]
-    here = {**describe(certificate.threads, certificate.runtime), "training": training_device()}
+    here = {**describe(certificate.threads, certificate.target), "training": training_device()}
     compared = {
         "another device": (certificate.device, here),
         "other instructions": (_used(certificate.instructions), _used(instructions())),

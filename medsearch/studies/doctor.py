@@ -18,7 +18,6 @@ from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
 from medsearch.measurement.calibration import Accuracy, Measured, calibrate
 from medsearch.measurement.device import Profile
-from medsearch.measurement.latency.runtime import DEFAULT
 from medsearch.measurement.memory.processor import instructions
 from medsearch.measurement.model import Conditions, CostModel
 from medsearch.pipeline.operators import exercise
@@ -26,6 +25,7 @@ from medsearch.pipeline.profile import make_profile, profiled
 from medsearch.pipeline.setup import CALIBRATION_NETWORKS, Setup, prepare, save_in_cache
 from medsearch.spaces import Genotype
 from medsearch.studies.feasibility import feasibility
+from medsearch.targets import DEFAULT
 
 FIELDS = (
     "id",
@@ -57,7 +57,7 @@ def doctor(
     feasible: int | None = None,
     strategy: str = "tpe",
     threads: int = 1,
-    runtime: str = DEFAULT,
+    target: str = DEFAULT,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """What the machine has; a profile of it; or, with ``predictions``, that many networks predicted and measured.
@@ -72,15 +72,15 @@ def doctor(
         operators: run every operator that training needs, in both precisions, and say which end their process.
         feasible: trials of a search under binding budgets, each measured.
         strategy: of that search.
-        threads, runtime: that networks are timed with.
+        threads, target: that networks are timed with.
         say: told of every step of making a profile.
     """
-    known = Profile(threads=threads, runtime=runtime, file=out if profile else None)
+    known = Profile(threads=threads, target=target, file=out if profile else None)
     if not (predictions or profile or operators or feasible):
         return _machine(known)
     if feasible and out is None:
         raise UsageError("doctor --feasibility", "where should the measured trials go?", "Name a CSV file with -o.")
-    setup = prepare(SearchConfig(data=data, space=space, precision="fp32"))
+    setup = prepare(SearchConfig(data=data, space=space, precision="fp32", target=target))
     if operators:
         return exercise(setup, known.device, say=say)
     if profile:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from medsearch.measurement.latency.timing import Latency, clock
+from medsearch.measurement.latency.timing import Latency
+from medsearch.targets.target import clock
 
 Run = Callable[[], object]
 

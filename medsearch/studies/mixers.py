@@ -21,7 +21,6 @@ from medsearch.core.errors import RefusedError, RunError, UsageError, suggest
 from medsearch.core.files import write_text
 from medsearch.exporters.onnx import to_onnx_fast
 from medsearch.measurement.device import describe
-from medsearch.measurement.latency.timing import clock, session
 from medsearch.measurement.threads import torch_threads
 from medsearch.studies.microbenchmark import (
     Microbenchmark,
@@ -34,6 +33,8 @@ from medsearch.studies.microbenchmark import (
 )
 from medsearch.studies.references import REFERENCES, difference, scramble
 from medsearch.studies.references.packaged import versions
+from medsearch.targets.onnx_runtime import session
+from medsearch.targets.target import clock
 
 MODES, PRECISIONS = ("eager", "onnx", "train"), ("fp32", "bf16")
 

@@ -16,6 +16,15 @@ from medsearch.testing.blocks import check_channel, check_mixer
 from medsearch.testing.evaluators import check_evaluator
 from medsearch.testing.readers import check_reader
 from medsearch.testing.strategies import check_strategy
+from medsearch.testing.targets import check_target
 from medsearch.testing.tasks import check_task
 
-__all__ = ["check_channel", "check_evaluator", "check_mixer", "check_reader", "check_strategy", "check_task"]
+__all__ = [
+    "check_channel",
+    "check_evaluator",
+    "check_mixer",
+    "check_reader",
+    "check_strategy",
+    "check_target",
+    "check_task",
+]

@@ -15,7 +15,7 @@ from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.core.errors import RefusedError
 from medsearch.exporters.onnx import to_onnx_fast
 from medsearch.exporters.sources import gather, import_lines
-from medsearch.measurement.latency.timing import session
+from medsearch.targets.onnx_runtime import session
 from medsearch.tasks import task_type
 from medsearch.testing.contract import registered, wants
 from medsearch.testing.parts import Part

@@ -65,7 +65,7 @@ def certificate(folder: Path) -> dict[str, Any]:
     recipe = TrainingRecipe(epochs=1, batch=8, accumulate=2)
     data = blank(checkpoint, "uint8")
     times = PartTimes(Profile(threads=1))
-    found = measure(checkpoint.build(), data, task, recipe, onnx=onnx)
+    found = measure(checkpoint.build(), data, task, recipe, artifact=onnx)
     found["latency"] = latency_estimate(times.latency(onnx))
     return {
         "architecture": checkpoint.genotype.id,
@@ -79,7 +79,7 @@ def certificate(folder: Path) -> dict[str, Any]:
             "training_checkpointing": False,
             "training_precision": "fp32",
             "inference_batch": 1,
-            "inference_runtime": "onnxruntime-cpu",
+            "inference_target": "onnxruntime-cpu",
             "inference_threads": 1,
             "size": list(checkpoint.size),
             "images": "uint8",
@@ -192,7 +192,7 @@ def test_the_training_step_is_that_of_the_certificate(folder: Path, change: Chan
         (lambda data: data["limits"]["macs"].update(limit="much"), "limits.macs.limit: expected a number"),
         (lambda data: data["limits"]["macs"].update(measured={}), "limits.macs.measured: missing value"),
         (lambda data: data["conditions"].pop("images"), "conditions: missing images"),
-        (lambda data: data["conditions"].update(inference_runtime="tvm"), "inference_runtime: unknown choice 'tvm'"),
+        (lambda data: data["conditions"].update(inference_target="tvm"), "inference_target: unknown choice 'tvm'"),
         (
             lambda data: data["conditions"].update(training_batch=0),
             "conditions.training_batch: expected a whole number",

@@ -29,8 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="search --space for N trials under binding budgets, and measure each",
     )
     parser.add_argument("--strategy", default="tpe", help="strategy of the search for --feasibility (default tpe)")
-    parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads of ONNX Runtime (default 1)")
-    parser.add_argument("--runtime", help="onnxruntime-cpu (default) or onnxruntime-cuda")
+    parser.add_argument("--threads", type=count, default=1, metavar="N", help="threads of the target (default 1)")
+    parser.add_argument("--target", help="what is timed on: onnxruntime-cpu (default), onnxruntime-cuda, torch-cpu")
     parser.add_argument("--space", help="name or file of a space (default: hybrid2d-tiny)")
     parser.add_argument("--data", help="the data whose image size counts (default: embedded)")
     parser.add_argument(
@@ -40,8 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Look, or measure."""
-    from medsearch.measurement.latency.runtime import DEFAULT
     from medsearch.studies.doctor import doctor
+    from medsearch.targets import DEFAULT
 
     return rows(
         doctor(
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> Answer:
             feasible=options.feasibility,
             strategy=options.strategy,
             threads=options.threads,
-            runtime=options.runtime or DEFAULT,
+            target=options.target or DEFAULT,
             say=lambda line: print(f"medsearch: {line}", file=sys.stderr),
             space=options.space,
             data=options.data,

@@ -1,4 +1,4 @@
-"""Size of the ONNX file."""
+"""Size of the file that is deployed: ONNX, or what another target runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from medsearch.measurement.costs import COSTS
 
 @COSTS.add("file")
 class File:
-    """Size of the ONNX file."""
+    """Size of the file that is deployed."""
 
     option = "file"
     unit = "bytes"
     example = "5MB"
-    about = "size of the ONNX file"
+    about = "size of the file that is deployed"
 
     def parse(self, text: str, *, where: str) -> float:
         """Bytes."""

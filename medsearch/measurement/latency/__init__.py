@@ -1,1 +1,1 @@
-"""Milliseconds: of parts and of whole networks in an inference runtime."""
+"""Milliseconds: of parts and of whole networks on a deployment target."""

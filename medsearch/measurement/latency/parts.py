@@ -1,4 +1,4 @@
-"""Milliseconds of network parts in ONNX Runtime: timed where the profile knows too little, else read from it."""
+"""Milliseconds of network parts on a deployment target: timed where the profile knows too little, else read from it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from medsearch.blocks import CHANNELS, MIXERS
 from medsearch.core.children import HERE, ChildDied, Helper, as_death
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import RunError, WriteError
-from medsearch.exporters.onnx import to_onnx_fast
 from medsearch.measurement.device import Profile
 from medsearch.measurement.latency.table import LANES, PartKey, Shape, Timing, part_key
 from medsearch.measurement.latency.timer import REFERENCE_SESSIONS, ratio_alone
 from medsearch.measurement.latency.timing import Latency
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 
 ROUNDS = 3
 """Sessions that a part is timed in."""
@@ -75,11 +76,11 @@ class PartBenchmark:
         """How many copies are timed behind each other: one where the output has another shape than the input."""
         return CHAIN if self.shapes == (self.output,) else 1
 
-    def onnx(self) -> bytes:
+    def artifact(self, target: str = DEFAULT) -> bytes:
         """The file that is timed."""
         inputs = [torch.rand(1, *shape) for shape in self.shapes]
         module = nn.Sequential(*(self.call.make() for _ in range(self.chain))) if self.chain > 1 else self.call.make()
-        return to_onnx_fast(module, (inputs[0],) if len(inputs) == 1 else (inputs[:-1], inputs[-1]))
+        return make_target(target).export_fast(module, (inputs[0],) if len(inputs) == 1 else (inputs[:-1], inputs[-1]))
 
 
 class PartTimes:
@@ -108,13 +109,13 @@ class PartTimes:
     def overhead(self) -> float:
         """Milliseconds that entering the runtime takes, whatever the network: paid once, and not once per part."""
         if self.profile.overhead is None:
-            self.profile.overhead = self.whole([self.helper.call(_least, doing="exporting")])[0]
+            self.profile.overhead = self.whole([self.helper.call(_least, self.profile.target, doing="exporting")])[0]
         return self.profile.overhead
 
     def of(self, place: PartKey, benchmark: PartBenchmark) -> float:
         """Milliseconds of a part: as timed, as follows from others, or timed now; ``place`` is ``benchmark.part_key``.
 
-        Endless for a part that the runtime or the exporter has died of.
+        Endless for a part that the target or its exporter has died of.
         """
         if place.key not in self._known:
             found = self.profile.table.find(place)
@@ -157,9 +158,10 @@ class PartTimes:
     def _exported(self, benchmarks: Sequence[PartBenchmark], keys: Sequence[str]) -> list[bytes]:
         """The files of ``benchmarks``; an empty one where the exporter ends its process, or raises, twice."""
         found = dict.fromkeys(range(len(benchmarks)), b"")
+        export = partial(PartBenchmark.artifact, target=self.profile.target)
         for _ in range(CHANCES):
             left = [i for i, file in found.items() if not file and not self._hopeless(keys[i])]
-            made = self.helper.each(PartBenchmark.onnx, [benchmarks[i] for i in left], doing="exporting a part")
+            made = self.helper.each(export, [benchmarks[i] for i in left], doing="exporting a part")
             for i, file in zip(left, made, strict=True):
                 if isinstance(file, Exception):
                     self.deaths.record(as_death(file, "exporting a part"), keys[i])
@@ -177,9 +179,9 @@ class PartTimes:
         """Milliseconds of whole files, the medians of :meth:`together`."""
         return [statistics.median(spent) for spent in self.together(files, rounds=rounds, keys=keys, seen=seen)]
 
-    def latency(self, onnx: bytes) -> Latency:
+    def latency(self, artifact: bytes) -> Latency:
         """The same of a single file, with quartiles; its sessions are some time apart."""
-        return Latency.of(self.together([onnx], pause=PAUSE)[0])
+        return Latency.of(self.together([artifact], pause=PAUSE)[0])
 
     def together(
         self,
@@ -194,10 +196,10 @@ class PartTimes:
 
         In every round all are timed once, in random order, each in a session of its own beside a :func:`reference`, so
         that neither a slow moment nor a slow minute of the machine counts.  A file that ends the process twice, or that
-        the runtime refuses, takes endless time, and so does an empty one.
+        the target refuses, takes endless time, and so does an empty one.
 
         Args:
-            files: ONNX files.
+            files: artifacts of the profile's target.
             rounds: sessions of each.
             pause: seconds between rounds.
             keys: under which the sessions of each file are kept until all have ended, and its death for ever.
@@ -220,37 +222,37 @@ class PartTimes:
             kept.pop(key, None)
         return spent
 
-    def _once(self, onnx: bytes, key: str) -> float:
+    def _once(self, artifact: bytes, key: str) -> float:
         """One session; a file that ends its process, or is refused, gets a second chance: it may have been killed."""
-        key = key or f"ONNX file {hashlib.sha256(onnx).hexdigest()[:10]}"
-        while onnx and not self._hopeless(key):
+        key = key or f"file {hashlib.sha256(artifact).hexdigest()[:10]}"
+        while artifact and not self._hopeless(key):
             try:
-                return self._beside(onnx)
+                return self._beside(artifact)
             except (ChildDied, RunError) as problem:
                 self.deaths.record(as_death(problem, "timing"), key)
         return math.inf
 
-    def _beside(self, onnx: bytes) -> float:
-        threads, runtime = self.profile.device["threads"], self.profile.runtime
+    def _beside(self, artifact: bytes) -> float:
+        threads, target = self.profile.device["threads"], self.profile.target
         mark = self._reference_workload
-        beside = partial(ratio_alone, reference=mark, threads=threads, seconds=SECONDS, runtime=runtime)
-        ratio, pace = beside(onnx)
+        beside = partial(ratio_alone, reference=mark, threads=threads, seconds=SECONDS, target=target)
+        ratio, pace = beside(artifact)
         if self.profile.pace is None:
             self.profile.pace = min(pace, *(beside(mark)[1] for _ in range(REFERENCE_SESSIONS)))
         return ratio * self.profile.pace
 
     @cached_property
     def _reference_workload(self) -> bytes:
-        return bytes(self.helper.call(reference, doing="exporting the reference workload"))
+        return bytes(self.helper.call(reference, self.profile.target, doing="exporting the reference workload"))
 
 
-def _least() -> bytes:
+def _least(target: str) -> bytes:
     """The file that does next to nothing."""
-    return to_onnx_fast(nn.Hardtanh(), (torch.rand(1, 1),))
+    return make_target(target).export_fast(nn.Hardtanh(), (torch.rand(1, 1),))
 
 
 @cache
-def reference() -> bytes:
+def reference(target: str = DEFAULT) -> bytes:
     """A small file whose time says how fast the machine is just now: a perceptron with a depthwise filter, twice.
 
     Timings are ratios to it, taken in turns with it, so that they do not drift when the machine does.
@@ -258,7 +260,7 @@ def reference() -> bytes:
     torch_state = torch.get_rng_state()
     parts = [CHANNELS["conv_mlp"](48, dims=2), MIXERS["window_attention"](48, dims=2, window=8)]
     torch.set_rng_state(torch_state)
-    return to_onnx_fast(nn.Sequential(*parts), (torch.rand(1, 48, 16, 16),))
+    return make_target(target).export_fast(nn.Sequential(*parts), (torch.rand(1, 48, 16, 16),))
 
 
 def _count(shape: Shape) -> int:

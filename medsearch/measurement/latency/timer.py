@@ -11,30 +11,31 @@ from functools import cache
 
 from medsearch.core.children import Children
 from medsearch.core.errors import RunError
-from medsearch.measurement.latency.runtime import DEFAULT, RUNTIMES, Runtime
 from medsearch.measurement.latency.timing import steady
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 
 REFERENCE_SESSIONS = 8
 """Sessions of the reference workload that take turns from file to file: each lies elsewhere in memory."""
 
 
 def ratio_alone(
-    model: bytes, reference: bytes, *, threads: int, seconds: float, runtime: str = DEFAULT
+    model: bytes, reference: bytes, *, threads: int, seconds: float, target: str = DEFAULT
 ) -> tuple[float, float]:
     """:func:`~medsearch.measurement.latency.timing.steady` in a process of its own.
 
     Args:
-        model, reference: ONNX files.
-        threads: of the runtime.
+        model, reference: artifacts.
+        threads: of the target.
         seconds: of timing.
-        runtime: that runs them, by name.
+        target: that runs them, by name.
 
     Raises:
-        RunError: if the runtime refuses the file.
+        RunError: if the target refuses the file.
         ChildDied: if the process ended.
     """
-    doing = f"timing in {runtime}"
-    ratio, pace = _child().call(_session, model, reference, runtime, threads, seconds, doing=doing)
+    doing = f"timing in {target}"
+    ratio, pace = _child().call(_session, model, reference, target, threads, seconds, doing=doing)
     return ratio, pace
 
 
@@ -56,17 +57,17 @@ _beside: dict[tuple[bytes, str, int], list[Callable[[], object]]] = {}
 _asked = 0
 
 
-def _session(model: bytes, reference: bytes, runtime: str, threads: int, seconds: float) -> tuple[float, float]:
+def _session(model: bytes, reference: bytes, target: str, threads: int, seconds: float) -> tuple[float, float]:
     """One session, in the process that times."""
     global _asked
     try:
-        made: Runtime = RUNTIMES.find(runtime, where="--runtime")(threads)
-        known = (reference, runtime, threads)
+        made = make_target(target, threads)
+        known = (reference, target, threads)
         if known not in _beside:
             _beside[known] = [made.runner(reference) for _ in range(REFERENCE_SESSIONS)]
         turn = _beside[known][_asked % REFERENCE_SESSIONS]
         return steady(made.runner(model), turn, now=made.clock, seconds=seconds)
-    except Exception as problem:  # the runtime has no common class for what it refuses
-        raise RunError("timing", f"{runtime} does not run the file: {problem}.") from problem
+    except Exception as problem:  # a target has no common class for what it refuses
+        raise RunError("timing", f"{target} does not run the file: {problem}.") from problem
     finally:
         _asked += 1

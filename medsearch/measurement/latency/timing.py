@@ -1,17 +1,17 @@
-"""Latency of ONNX files in ONNX Runtime on the CPU: threads pinned, medians, pairs in turns, processor time."""
+"""Latency: medians, and pairs in turns."""
 
 from __future__ import annotations
 
 import math
 import random
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from medsearch.targets.onnx_runtime import feeds, session
+from medsearch.targets.target import clock
 
 WARM_UP, LEAST = 3, 10
 """Pairs that do not count, and fewest that do."""
@@ -35,50 +35,6 @@ class Latency:
         return cls(median_ms=median, quartile_low_ms=low, quartile_high_ms=high, runs=len(spent_ms))
 
 
-def session(model: bytes | Path, *, threads: int = 1, provider: str = "CPUExecutionProvider") -> Any:
-    """An ONNX Runtime session with all graph optimisations, pinned to ``threads``; by default on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads > 1 else "1")
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=[provider])
-
-
-def feeds(opened: Any, shapes: tuple[tuple[int, ...], ...] | None) -> dict[str, np.ndarray]:
-    """Random inputs, in the range of raw intensities, for a session; without ``shapes`` as the file says, batch 1."""
-    rng = np.random.default_rng(0)
-    nodes = opened.get_inputs()
-    shapes = input_shapes(opened) if shapes is None else shapes
-    return {node.name: rng.uniform(0, 255, shape).astype(np.float32) for node, shape in zip(nodes, shapes, strict=True)}
-
-
-def input_shapes(opened: Any) -> tuple[tuple[int, ...], ...]:
-    """The shapes of a session's inputs as the file says them, 1 where it leaves a side open."""
-    return tuple(tuple(side if isinstance(side, int) else 1 for side in node.shape) for node in opened.get_inputs())
-
-
-def clock(threads: int) -> Callable[[], float]:
-    """Seconds to time the runtime by.
-
-    With one thread ONNX Runtime computes in the calling thread, so its processor time is what a run takes when nothing
-    else has the processor; with several, only the time that passes says how long they took together.
-    """
-    return time.thread_time if threads == 1 else time.perf_counter
-
-
-def latency(
-    model: bytes | Path, shapes: tuple[tuple[int, ...], ...] | None = None, *, threads: int = 1, seconds: float = 0.3
-) -> Latency:
-    """Time a model on inputs of these shapes: at least 10 runs after warming up, about ``seconds`` in all."""
-    opened = session(model, threads=threads)
-    inputs = feeds(opened, shapes)
-    return timed(lambda: opened.run(None, inputs), seconds=seconds, clock=clock(threads))
-
-
 def timed(run: Callable[[], object], *, seconds: float, clock: Callable[[], float]) -> Latency:
     """Median and quartiles of the time of ``run()`` over about ``seconds``, after three runs of warm-up."""
     for _ in range(3):
@@ -90,13 +46,6 @@ def timed(run: Callable[[], object], *, seconds: float, clock: Callable[[], floa
         run()
         spent.append((clock() - start) * 1e3)
     return Latency.of(spent)
-
-
-def runner(model: bytes | Path, *, threads: int = 1) -> Callable[[], object]:
-    """A call that runs a model once, on inputs of its own shapes."""
-    opened = session(model, threads=threads)
-    inputs = feeds(opened, None)
-    return lambda: opened.run(None, inputs)
 
 
 def steady(
@@ -141,23 +90,35 @@ def paired_benchmark(
     threads: int = 1,
     seconds: float = 0.4,
 ) -> tuple[float, Latency, Latency]:
-    """How many times faster ``other`` is than ``one``, as median over pairs of runs in random order; both latencies.
-
-    Both runs of a pair lie within the same few milliseconds, so that what changes on the machine meets both; every
-    timed run follows one of the same file that is not timed, so that none is charged for filling the caches.
+    """:func:`paired` for two ONNX files in ONNX Runtime on the processor.
 
     Args:
         one, other: ONNX files.
         shapes: of the inputs; None as the file says, batch 1.
-        threads: of the runtime; see :func:`clock`.
+        threads: of the runtime; see :func:`~medsearch.targets.target.clock`.
         seconds: for all timed runs together.
     """
-    runs, now = [], clock(threads)
+    runs = []
     for model in (one, other):
         opened = session(model, threads=threads)
-        inputs = feeds(opened, shapes)
-        runs.append(lambda opened=opened, inputs=inputs: opened.run(None, inputs))
-    order = random.Random(0)
+        runs.append(partial(opened.run, None, feeds(opened, shapes)))
+    return paired(*runs, now=clock(threads), seconds=seconds)
+
+
+def paired(
+    one: Callable[[], object], other: Callable[[], object], *, now: Callable[[], float], seconds: float
+) -> tuple[float, Latency, Latency]:
+    """How many times faster ``other`` is than ``one``, as median over pairs of runs in random order; both latencies.
+
+    Both runs of a pair lie within the same few milliseconds, so that what changes on the machine meets both; every
+    timed run follows one of the same that is not timed, so that none is charged for filling the caches.
+
+    Args:
+        one, other: run one of them once.
+        now: the clock.
+        seconds: for all timed runs together.
+    """
+    runs, order = (one, other), random.Random(0)
     spent: tuple[list[float], list[float]] = ([], [])
     end = now() + seconds
     while len(spent[0]) < WARM_UP + LEAST or (now() < end and len(spent[0]) < 2000):

@@ -57,7 +57,9 @@ def test_the_pace_stays_that_of_the_profile(tmp_path: Path) -> None:
 
 def test_every_file_is_timed_once_in_every_round(tmp_path: Path) -> None:
     times, seen = PartTimes(Profile(threads=1, folder=tmp_path)), []
-    found = times.together([benchmark(8).onnx(), benchmark(64).onnx()], rounds=3, seen=lambda *done: seen.append(done))
+    found = times.together(
+        [benchmark(8).artifact(), benchmark(64).artifact()], rounds=3, seen=lambda *done: seen.append(done)
+    )
     assert seen == [(done, 6) for done in range(1, 7)]
     assert [len(spent) for spent in found] == [3, 3]
     assert min(found[1]) > max(found[0]) > 0
@@ -128,7 +130,7 @@ def test_a_file_that_ends_the_runtime_twice_takes_endless_time_and_the_others_do
     timer.restart()
     plugins.use(["deadly"])
     try:
-        profile = Profile(threads=1, runtime="deadly", folder=tmp_path)
+        profile = Profile(threads=1, target="deadly", folder=tmp_path)
         profile.pace = 1.0
         times = PartTimes(profile)
         good, bad = times.together([b"good", b"bad"], rounds=2)
@@ -142,12 +144,14 @@ def test_a_file_that_ends_the_runtime_twice_takes_endless_time_and_the_others_do
 
 DEADLY = """
 import os, signal, time
-from medsearch.measurement.latency.runtime import RUNTIMES
+from medsearch.targets import TARGETS
 
-@RUNTIMES.add("deadly")
+@TARGETS.add("deadly")
 class Deadly:
+    suffix = ".deadly"
     def __init__(self, threads): self.clock = time.perf_counter
     def describe(self): return {"runtime": "deadly 1"}
+    def export_fast(self, module, inputs): return b"reference"
     def runner(self, model):
         if model == b"bad":
             os.kill(os.getpid(), signal.SIGFPE)

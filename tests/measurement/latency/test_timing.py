@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from medsearch.exporters.onnx import to_onnx_fast
-from medsearch.measurement.latency.timing import (
-    Latency,
-    clock,
-    feeds,
-    latency,
-    paired_benchmark,
-    runner,
-    session,
-    steady,
-    timed,
-)
+from medsearch.measurement.latency.timing import Latency, paired_benchmark, steady, timed
+from medsearch.targets.target import clock, make_target
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +21,6 @@ def onnx() -> bytes:
 
 def plausible(found: Latency) -> bool:
     return 0 < found.quartile_low_ms <= found.median_ms <= found.quartile_high_ms and found.runs >= 10
-
-
-def test_a_file_and_its_bytes_can_be_timed(onnx: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(onnx)
-    assert plausible(latency(onnx, seconds=0.02))
-    assert plausible(latency(path, seconds=0.02))
-
-
-def test_inputs_are_one_raw_image_of_the_files_own_shape_or_as_told(onnx: bytes) -> None:
-    opened = session(onnx)
-    (given,) = feeds(opened, None).values()
-    assert given.shape == (1, 1, 32, 32) and given.dtype == np.float32
-    assert given.min() >= 0 and 200 < given.max() <= 255
-    (given,) = feeds(opened, ((3, 1, 16, 16),)).values()
-    assert given.shape == (3, 1, 16, 16)
 
 
 def test_a_run_is_timed_in_milliseconds_after_three_of_warm_up() -> None:
@@ -104,7 +77,8 @@ def test_a_long_run_is_timed_once_and_a_short_one_at_least_three_times() -> None
 
 
 def test_a_file_takes_as_long_as_itself_and_a_heavier_one_longer(onnx: bytes) -> None:
-    ratio, pace = steady(runner(onnx), runner(onnx), now=clock(1), seconds=0.1)
+    run = make_target("onnxruntime-cpu").runner
+    ratio, pace = steady(run(onnx), run(onnx), now=clock(1), seconds=0.1)
     assert 0.5 < ratio < 2 and pace > 0
     heavy = to_onnx_fast(nn.Sequential(nn.Conv2d(1, 64, 7), nn.Conv2d(64, 64, 7)), (torch.zeros(1, 1, 32, 32),))
-    assert steady(runner(heavy), runner(onnx), now=clock(1), seconds=0.1)[0] > 2
+    assert steady(run(heavy), run(onnx), now=clock(1), seconds=0.1)[0] > 2

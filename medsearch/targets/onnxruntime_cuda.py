@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from medsearch.core.errors import UsageError
-from medsearch.measurement.latency.runtime import RUNTIMES
-from medsearch.measurement.latency.timing import feeds, session
+from medsearch.targets import TARGETS
+from medsearch.targets.onnx_runtime import OnnxRuntime, feeds, session
 
 PROVIDER, DEVICE = "CUDAExecutionProvider", "cuda"
 
 
-@RUNTIMES.add("onnxruntime-cuda")
-class OnnxRuntimeCuda:
+@TARGETS.add("onnxruntime-cuda")
+class OnnxRuntimeCuda(OnnxRuntime):
     """The CUDA provider, by the time that passes.
 
     Raises:
@@ -25,11 +25,11 @@ class OnnxRuntimeCuda:
     def __init__(self, threads: int) -> None:
         import onnxruntime
 
-        self.threads = threads
+        super().__init__(threads)
         self.clock = time.perf_counter
         if PROVIDER not in onnxruntime.get_available_providers():
             remedy = "Install onnxruntime-gpu in place of onnxruntime, on a machine with an NVIDIA GPU."
-            raise UsageError("--runtime", f"onnxruntime {onnxruntime.__version__} here has no {PROVIDER}.", remedy)
+            raise UsageError("--target", f"onnxruntime {onnxruntime.__version__} here has no {PROVIDER}.", remedy)
 
     def describe(self) -> dict[str, str]:
         """The version, and the GPU."""
@@ -39,11 +39,15 @@ class OnnxRuntimeCuda:
         name = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip().split("\n")[0]
         return {"runtime": f"onnxruntime {onnxruntime.__version__} CUDA", "gpu": name or "unknown"}
 
-    def runner(self, model: bytes) -> Callable[[], object]:
+    def open(self, artifact: bytes) -> Any:
+        """A session on the GPU."""
+        return session(artifact, threads=self.threads, provider=PROVIDER)
+
+    def runner(self, artifact: bytes) -> Callable[[], object]:
         """Binds everything on the device beforehand, so that no copy is timed."""
         import onnxruntime
 
-        opened = session(model, threads=self.threads, provider=PROVIDER)
+        opened = self.open(artifact)
         bound = opened.io_binding()
         for name, values in feeds(opened, None).items():
             bound.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(values, DEVICE, 0))

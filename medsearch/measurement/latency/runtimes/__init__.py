@@ -1,1 +1,0 @@
-"""Runtimes that networks are timed in, one file each."""

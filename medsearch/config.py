@@ -25,6 +25,11 @@ class SearchConfig:
     task: str | None = option(None, "what the networks are for, such as segmentation, where the data leaves it open")
     space: str | None = option(None, "name or file of a search space (default: by the data's dimensions)")
     budget: Budget = field(default_factory=Budget)
+    objectives: tuple[str, ...] = option(
+        ("latency", "memory"),
+        "costs to be small beside the error, the most important first (default latency,memory)",
+        example="latency,memory",
+    )
     fit_batch: bool = option(
         False,
         "train each network so that a step keeps the limit of memory: the batch in pieces whose gradients add up, in "
@@ -75,7 +80,7 @@ class SearchConfig:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
         """What :meth:`to_data` gave."""
-        return cls(**{**data, "budget": Budget(**data["budget"])})
+        return cls(**{**data, "budget": Budget(**data["budget"]), "objectives": tuple(data["objectives"])})
 
 
 OPTIONS: dict[str, Option] = options_of(SearchConfig)

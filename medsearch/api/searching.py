@@ -27,6 +27,7 @@ def search(
     task: str | None = None,
     space: str | Path | Space | None = None,
     budget: Budget | Mapping[str, str | float] | None = None,
+    objectives: Sequence[str] | None = None,
     fit_batch: bool | None = None,
     time: str | float | None = None,
     trials: int | None = None,
@@ -55,6 +56,7 @@ def search(
     Args:
         data: an ``.npz`` file, a folder of classes, or the name of an embedded set; None is the embedded ``brain2d``.
         budget: hard limits, such as ``Budget(memory="1GB", latency="20ms")``.
+        objectives: costs to be small beside the error, such as ``["latency", "memory"]``, the most important first.
         time: for everything: seconds, or text such as ``"10m"``.
         recipe: name or file of a recipe; what is given here wins over it.
         out: folder of the run; None gives ``runs/<data>-<date>``.

@@ -21,7 +21,7 @@ class Option:
         name: of the field, which is the key in a recipe and the argument in Python.
         about: what it is, for the help.
         example: a value as people write it.
-        kind: ``str``, ``int``, ``float`` or ``bool``.
+        kind: ``str``, ``int``, ``float``, ``bool``, or ``tuple`` of texts, which a text separates by commas.
         parse: reads a quantity with its unit, where the value is one.
         choices: the texts that are allowed, where not all are.
         least: smallest number that is allowed.
@@ -60,6 +60,9 @@ class Option:
             return node.choice(self.choices)
         if self.kind is bool:
             return node.boolean()
+        if self.kind is tuple:
+            words = node.text().split(",") if isinstance(node.value, str) else [item.text() for item in node.items()]
+            return tuple(word.strip() for word in words)
         if self.kind in (int, float):
             return node.integer(low=self.least) if self.kind is int else node.number(low=self.least)
         return node.text()
@@ -95,4 +98,5 @@ def options_of(config: type) -> dict[str, Option]:
 
 def _kind(annotation: str) -> type:
     """``int`` of ``int | None``; not evaluated, because other fields may name what is not imported."""
-    return {"str": str, "int": int, "float": float, "bool": bool}[annotation.removesuffix(" | None")]
+    kinds = {"str": str, "int": int, "float": float, "bool": bool, "tuple[str, ...]": tuple}
+    return kinds[annotation.removesuffix(" | None")]

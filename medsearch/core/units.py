@@ -11,6 +11,7 @@ _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
+_PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -41,6 +42,27 @@ def parse_seconds(text: str, *, where: str = "time") -> float:
 def parse_count(text: str, *, where: str = "count") -> int:
     """A whole number from ``5M``, ``1.2G``, ``300k`` or ``1000``; BudgetError for anything else."""
     return round(_parse(text, _COUNTS, "a count", "5M or 300k", where))
+
+
+def parse_si(text: str, unit: str, *, where: str) -> float:
+    """A number in ``unit`` that may have a prefix, whose case counts: 0.005 of ``5mJ`` in J; BudgetError otherwise."""
+    match = _QUANTITY.fullmatch(text)
+    prefix = match[2].removesuffix(unit) if match and match[2].endswith(unit) else None
+    if match is None or prefix not in _PREFIXES:
+        raise BudgetError(where, f"expected a number of {unit}, got '{text}'.", f"Write it like 5m{unit} or 2k{unit}.")
+    quantity = float(match[1]) * _PREFIXES[prefix]
+    if not 0 < quantity < math.inf:
+        raise BudgetError(where, f"expected a number of {unit} above zero, got '{text}'.", f"Write it like 5m{unit}.")
+    return quantity
+
+
+def format_si(value: float, unit: str) -> str:
+    """``5 mJ`` - three digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    fitting = [(prefix, size) for prefix, size in _PREFIXES.items() if abs(value) >= 0.9995 * size]
+    prefix, size = max(fitting or [("p", 1e-12)], key=lambda entry: entry[1])
+    return f"{value / size:.3g} {prefix}{unit}"
 
 
 def format_bytes(count: float) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from medsearch.core.config import Node
 from medsearch.core.errors import BudgetError, suggest
@@ -12,40 +11,46 @@ from medsearch.measurement.costs import COSTS, cost_named
 from medsearch.measurement.estimate import Estimate
 
 
-@dataclass(frozen=True, kw_only=True)
-class Costs:
-    """What a network costs, each with its interval; None where nobody has said.
+class Costs(Mapping[str, Estimate]):
+    """What is known of a network's costs, each with its interval, by the name of the cost.
 
-    Args:
-        parameters: number of weights.
-        macs: multiply-adds of one image.
-        memory: peak bytes of one training step.
-        latency: milliseconds of the exported file, batch 1.
-        inference: peak bytes of a forward pass, batch 1.
-        file: bytes of the file that is deployed.
+    ``costs | {"memory": ...}`` are the same with others in their place.
     """
 
-    parameters: Estimate
-    macs: Estimate
-    memory: Estimate
-    latency: Estimate
-    inference: Estimate | None = None
-    file: Estimate | None = None
+    def __init__(self, **known: Estimate) -> None:
+        self._known = known
+
+    def __getitem__(self, name: str) -> Estimate:
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __or__(self, others: Mapping[str, Estimate]) -> Costs:
+        return Costs(**{**self, **others})
+
+    def __repr__(self) -> str:
+        return f"Costs({', '.join(f'{name}={estimate!r}' for name, estimate in self.items())})"
 
     def to_data(self) -> dict[str, dict[str, float | str]]:
         """Plain data for JSON."""
-        known = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: estimate.to_data() for name, estimate in known.items() if estimate is not None}
+        return {name: estimate.to_data() for name, estimate in self.items()}
 
     @property
     def impossible(self) -> bool:
         """Whether the network cannot be trained or run on this machine: a library dies of it."""
-        return math.inf in (self.memory.value, self.latency.value)
+        return any(math.isinf(estimate.value) for estimate in self.values())
 
     def high(self, name: str) -> float:
         """The upper end of one cost's interval; endless where nobody has said, so that no limit is taken for kept."""
-        estimate: Estimate | None = getattr(self, name)
-        return float("inf") if estimate is None else estimate.high
+        return self[name].high if name in self else math.inf
+
+    def low(self, name: str) -> float:
+        """The lower end of one cost's interval; 0 where nobody has said."""
+        return self[name].low if name in self else 0.0
 
 
 class Budget(Mapping[str, float]):
@@ -90,6 +95,20 @@ class Budget(Mapping[str, float]):
         if costs.impossible:
             return math.inf
         return max((costs.high(name) / limit - 1 for name, limit in self.items()), default=-1.0)
+
+    def violation_at_best(self, costs: Costs) -> float:
+        """The same by the lower bounds: 0 or less where the network may fit."""
+        if costs.impossible:
+            return math.inf
+        return max((costs.low(name) / limit - 1 for name, limit in self.items()), default=-1.0)
+
+    def doubtful(self, costs: Costs) -> list[str]:
+        """The names of the limits that the network may keep or not."""
+        return [name for name, limit in self.items() if costs.low(name) <= limit < costs.high(name)]
+
+    def only(self, names: Collection[str]) -> Budget:
+        """The limits on these costs alone."""
+        return Budget(**{name: limit for name, limit in self.items() if name in names})
 
     def over(self, costs: Costs) -> list[str]:
         """The names of the limits that the upper bounds do not keep."""

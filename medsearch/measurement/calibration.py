@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medsearch.measurement.latency.residual import ResidualModel, fit
-from medsearch.measurement.model import Correction, CostModel, Sums
+from medsearch.measurement.costs import Calibration
+from medsearch.measurement.estimate import Correction
+from medsearch.measurement.latency.residual import ResidualModel
+from medsearch.measurement.model import CostModel
 from medsearch.spaces import Genotype
 
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What one whole network took: peak bytes of a training step, and milliseconds of its file.
-
-    Endless where the process that measured it died.
-    """
-
-    memory: float
-    latency: float
+Measured = Mapping[str, float]
+"""What one whole network took, by the name of the cost; endless where the process that measured it died."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,74 +43,48 @@ class Accuracy:
 def calibrate(
     cost: CostModel,
     genotypes: Sequence[Genotype],
-    measure: Callable[[Sequence[Genotype]], Sequence[Measured]],
+    measured: Sequence[Measured],
     *,
     known: ResidualModel | None = None,
 ) -> dict[str, Accuracy]:
-    """Measure ``genotypes`` as whole networks and correct ``cost`` by them.
+    """Correct every cost that ``cost`` predicts by what whole networks took.
 
-    Latency is corrected by a residual model over the features of a network, memory by one factor.  Returns the error
-    that each network shows when the correction is fitted to all the others, so that none is judged by one that has
-    seen it.  Networks that could not be measured are left out; where none could, the interval is wide.
+    Returns the error that each network shows when the correction is fitted to all the others, so that none is judged by
+    one that has seen it.  Networks that could not be measured are left out; where none could, the interval is wide.
 
     Args:
         cost: is corrected.
         genotypes: networks.
-        measure: what they take.
+        measured: what each took, by the name of the cost.
         known: residual model that a profile of the device has for such networks; they then test it, and
             widen its interval where they lie outside.
     """
-    pairs = list(zip(map(cost.sums, genotypes), measure(genotypes), strict=True))
-    stepped = [(total.memory, real.memory) for total, real in pairs if math.isfinite(real.memory)]
-    timed = [(total, real) for total, real in pairs if math.isfinite(real.latency + total.latency)]
-    found = {}
-    if stepped:
-        peaks, memory = map(list, zip(*stepped, strict=True))
-        cost.correct(memory=Correction.fit(peaks, memory))
-        found["memory"] = _left_out(peaks, memory)
-    else:
-        cost.correct(memory=Correction(spread=UNSEEN_SPREAD))
-    if timed:
-        residual, predicted = _residual([total for total, _ in timed], [real.latency for _, real in timed], known)
-        cost.correct(latency=residual)
-        found["latency"] = Accuracy.of(predicted, [real.latency for _, real in timed])
-    else:
-        cost.correct(latency=known or ResidualModel(spread=UNSEEN_SPREAD))
+    found, corrections = {}, {}
+    for name in cost.correctable:
+        values = [(genotype, each[name]) for genotype, each in zip(genotypes, measured, strict=True) if name in each]
+        finite = [(genotype, value) for genotype, value in values if math.isfinite(value)]
+        seen = Calibration(
+            model=cost,
+            genotypes=[genotype for genotype, _ in finite],
+            measured=[value for _, value in finite],
+            known=known,
+        )
+        corrections[name], accuracy = cost.rows[name].calibrate(seen)
+        if accuracy is not None:
+            found[name] = accuracy
+    cost.correct(**corrections)
     return found
 
 
-def _residual(
-    sums: Sequence[Sums], latency: Sequence[float], known: ResidualModel | None
-) -> tuple[ResidualModel, Sequence[float]]:
-    """The residual model that networks show or have tested, and what is predicted for each without having seen it."""
-    if known is None:
-        known = fit([found.latency for found in sums], [found.features for found in sums], latency)
-        unseen = [found / math.exp(error) for found, error in zip(latency, known.errors, strict=False)]
-        return known, unseen or latency
-    predicted = [known.apply(found.latency, found.features, "ms").value for found in sums]
-    seen = (abs(math.log(real / said)) for real, said in zip(latency, predicted, strict=True))
-    return replace(known, spread=max(known.spread, *seen)), predicted
+def corrected(sums: Sequence[float], measured: Sequence[float]) -> tuple[Correction, Accuracy | None]:
+    """The factor between plain sums and whole networks, and the error of each by the factor of all the others."""
+    if not measured:
+        return Correction(spread=UNSEEN_SPREAD), None
+    found = Correction.fit(sums, measured)
+    return replace(found, spread=max(found.spread, LEAST_DOUBT)), Accuracy.of(others_say(sums, measured), measured)
 
 
-def calibrate_file(cost: CostModel, genotypes: Sequence[Genotype], size: Callable[[Genotype], int]) -> Accuracy:
-    """Export ``genotypes`` as they are delivered and learn how many bytes a file has beside 4 for every weight.
-
-    Returns the error of whole files, each predicted from all the others.
-    """
-    graphs = [cost.graph_bytes(genotype) for genotype in genotypes]
-    weights = [4 * cost(genotype).parameters.value for genotype in genotypes]
-    files = [size(genotype) for genotype in genotypes]
-    beside = [file - known for file, known in zip(files, weights, strict=True)]
-    cost.correct(file=Correction.fit(graphs, beside))
-    predicted = [p + known for p, known in zip(_others_say(graphs, beside), weights, strict=True)]
-    return Accuracy.of(predicted, files)
-
-
-def _left_out(sums: Sequence[float], measured: Sequence[float]) -> Accuracy:
-    return Accuracy.of(_others_say(sums, measured), measured)
-
-
-def _others_say(sums: Sequence[float], measured: Sequence[float]) -> list[float]:
+def others_say(sums: Sequence[float], measured: Sequence[float]) -> list[float]:
     """Every value corrected by all the others."""
     predicted = []
     for i, value in enumerate(sums):
@@ -126,6 +94,8 @@ def _others_say(sums: Sequence[float], measured: Sequence[float]) -> list[float]
     return predicted
 
 
+LEAST_DOUBT = 0.02
+"""Half width of the interval of predicted memory, however well the calibration went."""
 UNSEEN_SPREAD = 0.5
 """Half width of an interval where no network could be measured."""
 UNSEEN = 1.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 
@@ -12,7 +14,7 @@ class Estimate:
     Args:
         value: the number.
         low, high: an interval around it; equal to ``value`` where the number is exact.
-        unit: ``bytes``, ``ms``, ``parameters`` or ``MAC``.
+        unit: that of the cost, such as ``bytes`` or ``ms``.
         how: ``analytic``, ``predicted`` or ``measured``.
     """
 
@@ -34,3 +36,24 @@ class Estimate:
     def to_data(self) -> dict[str, float | str]:
         """Plain data for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """How the sum over parts relates to whole networks: measured = factor * sum, within ``spread`` (a share of it)."""
+
+    factor: float = 1.0
+    spread: float = 0.0
+
+    @classmethod
+    def fit(cls, sums: Sequence[float], measured: Sequence[float], *, margin: float = 1.25) -> Correction:
+        """The median ratio, and ``margin`` times the largest deviation from it that was seen."""
+        ratios = [real / predicted for real, predicted in zip(measured, sums, strict=True)]
+        factor = statistics.median(ratios)
+        return cls(factor=factor, spread=margin * max(abs(ratio / factor - 1) for ratio in ratios))
+
+    def apply(self, value: float, unit: str) -> Estimate:
+        """The corrected sum with its interval."""
+        middle = self.factor * value
+        low, high = middle * (1 - self.spread), middle * (1 + self.spread)
+        return Estimate(value=middle, low=max(0.0, low), high=high, unit=unit, how="predicted")

@@ -9,10 +9,10 @@ fuses across parts, and what the allocator adds.
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,9 @@ from medsearch.core.children import HERE, Helper
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import SpaceError
 from medsearch.measurement.budget import Costs
+from medsearch.measurement.costs import COSTS, Cost, Prediction
 from medsearch.measurement.device import Profile
-from medsearch.measurement.estimate import Estimate
 from medsearch.measurement.latency.parts import PartBenchmark, PartTimes
-from medsearch.measurement.latency.residual import ResidualModel
 from medsearch.measurement.latency.table import LANES, PartKey, Shape
 from medsearch.measurement.macs import count
 from medsearch.measurement.memory.operators import isolated
@@ -35,9 +34,6 @@ from medsearch.measurement.memory.trace import run_part
 from medsearch.measurement.memory.workspace import Workspaces, run_operator
 from medsearch.spaces import Genotype
 
-GRAPH_BYTES = 4000
-INFERENCE_SPREAD = 0.05
-"""Half width of the interval of memory at inference, as a share; training steps say nothing of it."""
 KINDS = ("frame", "conv", "attention", "mlp", "channel")
 """Kinds of parts whose shares of the latency the residual model looks at; mixers of other families count as ``mlp``."""
 
@@ -57,27 +53,6 @@ class Conditions:
     batch: int
     precision: str
     threads: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Correction:
-    """How the sum over parts relates to whole networks: measured = factor * sum, within ``spread`` (a share of it)."""
-
-    factor: float = 1.0
-    spread: float = 0.0
-
-    @classmethod
-    def fit(cls, sums: Sequence[float], measured: Sequence[float], *, margin: float = 1.25) -> Correction:
-        """The median ratio, and ``margin`` times the largest deviation from it that was seen."""
-        ratios = [real / predicted for real, predicted in zip(measured, sums, strict=True)]
-        factor = statistics.median(ratios)
-        return cls(factor=factor, spread=margin * max(abs(ratio / factor - 1) for ratio in ratios))
-
-    def apply(self, value: float, unit: str) -> Estimate:
-        """The corrected sum with its interval."""
-        middle = self.factor * value
-        low, high = middle * (1 - self.spread), middle * (1 + self.spread)
-        return Estimate(value=middle, low=max(0.0, low), high=high, unit=unit, how="predicted")
 
 
 class Sums(NamedTuple):
@@ -112,8 +87,9 @@ class CostModel:
         interface: task, channels and outputs.
         conditions: image size, batch, precision, threads.
         profile: the device's latencies; parts that are not in it are measured when they are first met.
+        names: of the costs that are predicted; None for all that can be.
         loss: of training; without it, what it takes is not part of the memory.
-        inference: whether memory at inference is wanted too, which is traced for itself where training is in bf16.
+        any_batch: whether steps of other batches than that of the conditions are wanted too.
         helper: runs and exports what may end the process that does.
         deaths: what did so before.
     """
@@ -124,25 +100,26 @@ class CostModel:
         conditions: Conditions,
         profile: Profile,
         *,
+        names: Collection[str] | None = None,
         loss: Loss | None = None,
-        inference: bool = False,
+        any_batch: bool = False,
         helper: Helper = HERE,
         deaths: Deaths | None = None,
     ) -> None:
         self.interface, self.conditions, self.profile = interface, conditions, profile
         other = 3 if conditions.batch == 2 else 2  # batch norms of a single value have no batch 1
         device = this_device()
-        batches = (other if inference else conditions.batch, conditions.batch)
+        batches = (other if any_batch else conditions.batch, conditions.batch)
         self.workspaces = Workspaces(device.kind, measure=isolated(run_operator, helper, deaths or Deaths("")))
         self.steps = StepMemory(
             interface, conditions.size, batches=batches, loss=loss, workspaces=self.workspaces, device=device
         )
-        self.inference = inference
-        self.memory_correction = Correction()
-        self.latency_correction = ResidualModel()
-        self.file_correction = Correction(spread=1.0)
+        self.any_batch = any_batch
+        self.rows: dict[str, Cost] = {name: COSTS[name]() for name in (COSTS if names is None else names)}
+        self.corrections: dict[str, Any] = {name: row.correction() for name, row in self.rows.items()}
         self.times = PartTimes(profile, helper=helper, deaths=deaths)
         self._parts: dict[tuple[Call, tuple[Shape, ...]], _PartCost] = {}
+        self._walks: dict[Genotype, list[_PartCost]] = {}
         self._costs: dict[Genotype, Costs] = {}
 
     def __call__(self, genotype: Genotype) -> Costs:
@@ -151,27 +128,60 @@ class CostModel:
             self._costs[genotype] = self._predict(genotype)
         return self._costs[genotype]
 
-    def correct(
-        self,
-        *,
-        memory: Correction | None = None,
-        latency: ResidualModel | None = None,
-        file: Correction | None = None,
-    ) -> None:
-        """Take over what whole networks have shown."""
-        self.file_correction = file or self.file_correction
-        self.memory_correction = memory or self.memory_correction
-        self.latency_correction = latency or self.latency_correction
+    def correct(self, **corrections: Any) -> None:
+        """Take over what whole networks have shown, by the name of the cost."""
+        self.corrections |= corrections
         self._costs.clear()
+
+    @property
+    def correctable(self) -> list[str]:
+        """The names of those predicted costs that whole networks can correct."""
+        return [name for name, correction in self.corrections.items() if correction is not None]
 
     def sums(self, genotype: Genotype) -> Sums:
         """The plain sums over parts, before any correction."""
-        planned = plan(genotype, self.interface)
-        return Sums(self._memory(planned), *self._latency(self._walk(planned)))
+        return Sums(self.step_bytes(genotype), *self.milliseconds(genotype))
+
+    def parameters(self, genotype: Genotype) -> int:
+        """Number of weights."""
+        return sum(part.parameters for part in self._parts_of(genotype))
+
+    def macs(self, genotype: Genotype) -> int:
+        """Multiply-adds of one image."""
+        return sum(part.macs for part in self._parts_of(genotype))
+
+    def parts_count(self, genotype: Genotype) -> int:
+        """How many parts a network has, stem and head included."""
+        return len(self._parts_of(genotype))
+
+    def step_bytes(self, genotype: Genotype) -> float:
+        """Peak bytes of a training step, before any correction."""
+        batch, precision = self.conditions.batch, self.conditions.precision
+        return training_peak(self.steps.chain(genotype, batch=batch, precision=precision))
+
+    def forward_bytes(self, genotype: Genotype) -> int:
+        """Peak bytes of a forward pass of one image in fp32, before any correction."""
+        return inference_peak(self._single.chain(genotype, batch=1, precision="fp32"))
+
+    @cached_property
+    def _single(self) -> StepMemory:
+        """Footprints that are known for a single image."""
+        if self.any_batch:
+            return self.steps
+        return StepMemory(self.interface, self.conditions.size, workspaces=self.workspaces, device=self.steps.device)
+
+    def milliseconds(self, genotype: Genotype) -> tuple[float, tuple[float, ...]]:
+        """Latency and features of :class:`Sums`."""
+        return self._latency(self._parts_of(genotype))
 
     def benchmarks(self, genotype: Genotype) -> list[PartBenchmark]:
         """The parts of ``genotype`` as they are timed."""
-        return [part.benchmark for part in self._walk(plan(genotype, self.interface))]
+        return [part.benchmark for part in self._parts_of(genotype)]
+
+    def _parts_of(self, genotype: Genotype) -> list[_PartCost]:
+        if genotype not in self._walks:
+            self._walks[genotype] = list(self._walk(plan(genotype, self.interface)))
+        return self._walks[genotype]
 
     def _latency(self, walk: Iterable[_PartCost]) -> tuple[float, tuple[float, ...]]:
         """Latency and features of :class:`Sums`."""
@@ -185,28 +195,14 @@ class CostModel:
         return parts + self.times.overhead, (*shares, math.log(max(parts, 1e-6)) / 3)
 
     def _predict(self, genotype: Genotype) -> Costs:
-        planned = plan(genotype, self.interface)
-        walk = list(self._walk(planned))
-        memory, (milliseconds, features) = self._memory(planned), self._latency(walk)
-        parameters = sum(part.parameters for part in walk)
-        return Costs(
-            parameters=Estimate.exact(parameters, "parameters"),
-            macs=Estimate.exact(sum(part.macs for part in walk), "MAC"),
-            memory=self.memory_correction.apply(memory, "bytes"),
-            latency=Estimate.exact(milliseconds, "ms", "predicted")
-            if math.isinf(milliseconds)
-            else self.latency_correction.apply(milliseconds, features, "ms"),
-            inference=self._inference(planned) if self.inference else None,
-            file=self.file_correction.apply(GRAPH_BYTES * len(walk), "bytes").plus(4 * parameters),
-        )
-
-    def graph_bytes(self, genotype: Genotype) -> float:
-        """Bytes of a file beside its weights, before any correction: so many for every part."""
-        return GRAPH_BYTES * (2 + sum(len(stage.parts) for stage in plan(genotype, self.interface).stages))
-
-    def _inference(self, planned: NetworkPlan) -> Estimate:
-        chain = self.steps.chain(planned, batch=1, precision="fp32")
-        return Correction(spread=INFERENCE_SPREAD).apply(inference_peak(chain), "bytes")
+        parameters, macs = self.parameters(genotype), self.macs(genotype)
+        found = {}
+        for name, row in self.rows.items():
+            correction = self.corrections[name]
+            asked = Prediction(genotype=genotype, model=self, parameters=parameters, macs=macs, correction=correction)
+            if (estimate := row.predict(asked)) is not None:
+                found[name] = estimate
+        return Costs(**found)
 
     def _walk(self, planned: NetworkPlan) -> Iterator[_PartCost]:
         """Every part in order of the data."""
@@ -220,10 +216,6 @@ class CostModel:
                 yield part
             features.append(part.benchmark.output)
         yield self._part(planned.head, (*features, image))
-
-    def _memory(self, planned: NetworkPlan) -> float:
-        batch, precision = self.conditions.batch, self.conditions.precision
-        return training_peak(self.steps.chain(planned, batch=batch, precision=precision))
 
     def _part(self, call: Call, shapes: tuple[Shape, ...]) -> _PartCost:
         key = (call, shapes)

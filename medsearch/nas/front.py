@@ -9,7 +9,7 @@ from medsearch.nas.strategy import Trial
 
 
 def dominates(one: Trial, other: Trial) -> bool:
-    """Whether ``one`` is nowhere worse and somewhere better than ``other``, in error, latency and memory."""
+    """Whether ``one`` is nowhere worse and somewhere better than ``other``, in error and costs."""
     if one.objectives is None or other.objectives is None:
         return False
     pairs = list(zip(one.objectives, other.objectives, strict=True))
@@ -26,11 +26,12 @@ def front(trials: Sequence[Trial]) -> list[Trial]:
 def choose(trials: Sequence[Trial], count: int, *, images: int | None = None) -> list[Trial]:
     """``count`` trials worth training fully: the best, then those that differ most at the least cost in error.
 
-    With the number of validation ``images``, the first is the fastest network within one standard error of the least
+    With the number of validation ``images``, the first is the cheapest network within one standard error of the least
     error (Breiman et al. 1984, section 3.4.3), because a short training on few images cannot tell these apart.  After
     it comes, one at a time, the trial with the highest gain: mixer families not chosen yet, stages with another mixer,
-    and how much faster it runs, against how much error it adds and how much longer it trains.  Trials off the front
-    are candidates too (a family may be a hair behind), but only if the front has too few.
+    and how much cheaper it is, against how much error it adds and how much longer it trains.  What is cheap is said by
+    the first cost among the objectives.  Trials off the front are candidates too (a family may be a hair behind), but
+    only if the front has too few.
     """
     on_front = front(trials)
     rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
@@ -51,23 +52,23 @@ def _within(best: Trial, images: int | None) -> float:
     return error + math.sqrt(max(0.0, error * (1 - error)) / images) if images else error
 
 
-def _objectives(trial: Trial) -> tuple[float, float, float]:
+def _objectives(trial: Trial) -> tuple[float, ...]:
     assert trial.objectives is not None
     return trial.objectives
 
 
 def _worth(trial: Trial, chosen: Sequence[Trial]) -> float:
-    error, latency, _ = _objectives(trial)
-    best_error, best_latency, _ = _objectives(chosen[0])
+    error, cost = _objectives(trial)[:2]
+    best_error, best_cost = _objectives(chosen[0])[:2]
     known = {name for other in chosen for name in _families(other)}
     new = len(_families(trial) - known)
     differing = min(
         sum(a != b for a, b in zip(trial.genotype.mixers, other.genotype.mixers, strict=True)) for other in chosen
     )
-    faster = max(0.0, 1 - latency / best_latency)
+    cheaper = max(0.0, 1 - cost / best_cost)
     penalty = (error - best_error) / max(best_error, 1e-9)
     slower = max(0.0, _epoch_seconds(trial) / _epoch_seconds(chosen[0]) - 1)
-    return 0.3 * new + 0.1 * differing + 0.5 * faster - 2.0 * penalty - 0.5 * slower
+    return 0.3 * new + 0.1 * differing + 0.5 * cheaper - 2.0 * penalty - 0.5 * slower
 
 
 def _epoch_seconds(trial: Trial) -> float:

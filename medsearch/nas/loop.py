@@ -7,12 +7,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from medsearch.core.errors import MedsearchError
 from medsearch.measurement.budget import Budget, Costs
-from medsearch.measurement.estimate import Estimate
 from medsearch.nas.initial_designs import initial_designs
 from medsearch.nas.store import INTERRUPTED, Store
 from medsearch.nas.strategy import Strategy, Trial
@@ -89,6 +88,7 @@ class Search:
         strategy: proposes.
         cost: predicts costs; nothing is built for it.
         budget: limits; no genotype over one becomes a trial.
+        objectives: the costs to be small beside the error.
         executor: runs evaluations.
         workers: how many evaluations run at once.
         store: keeps the trials.
@@ -96,7 +96,8 @@ class Search:
         seed: with one worker, the same seed and evaluator give the same trials.
         evaluator: the evaluator of one genotype, in place of ``evaluate``, where not all are tried alike.
         facts: plain data to keep with a trial beside its costs.
-        measure: measures what the prediction leaves open; without it only what fits for sure becomes a trial.
+        measure: measures what the prediction leaves open; without it only what fits for sure becomes a trial, and
+            every objective has to be predicted.
         failed: told what an evaluation raised, and how often this trial has failed before; returns what is tried
             instead, after which ``evaluator`` and ``cost`` are asked anew, or None to give the trial up.
         patience: a trial is stopped when this many earlier ones, no dearer than it, were better at the same epoch.
@@ -106,6 +107,7 @@ class Search:
     strategy: Strategy
     cost: Callable[[Genotype], Costs]
     budget: Budget
+    objectives: Sequence[str]
     executor: Executor
     store: Store
     evaluate: Evaluator | None = None
@@ -159,7 +161,7 @@ class Search:
         """The same by the lower bound, where nothing was measured yet."""
         if genotype in self._measured_costs:
             return self.violation(genotype)
-        return self.budget.violation(_at_best(self.cost(genotype)))
+        return self.budget.violation_at_best(self.cost(genotype))
 
     def _fitting(self, proposal: Genotype, seen: Collection[Genotype], rng: random.Random) -> Genotype | None:
         """The proposal or a neighbour that fits; what may fit is measured before it counts."""
@@ -168,20 +170,21 @@ class Search:
             if found is None or found in seen or self._fits(found):
                 return found
             proposal = found
-        return self.space.repair(proposal, self.violation, rng)
+        found = self.space.repair(proposal, self.violation, rng)
+        return found if found is None or found in seen or self._fits(found) else None
 
     def _fits(self, genotype: Genotype) -> bool:
-        """Whether every limit is kept, by a measurement where the prediction leaves it open."""
-        if self.measure and genotype not in self._measured_costs and self.violation(genotype) > 0:
+        """Whether every limit is kept and every objective known; measured where the prediction leaves it open."""
+        if self.measure and genotype not in self._measured_costs:
             costs = self.cost(genotype)
-            doubtful = [
-                name
-                for name, limit in self.budget.items()
-                if getattr(costs, name).low <= limit < getattr(costs, name).high
-            ]
-            if self.budget.violation(_at_best(costs)) <= 0:
-                self._measured_costs[genotype] = self.measure(genotype, doubtful)
-        return self.violation(genotype) <= 0
+            open_ = dict.fromkeys([*self.budget.doubtful(costs), *self._unknown(costs)])
+            if open_ and self.budget.violation_at_best(costs) <= 0:
+                self._measured_costs[genotype] = self.measure(genotype, list(open_))
+        return self.violation(genotype) <= 0 and not self._unknown(self.costs(genotype))
+
+    def _unknown(self, costs: Costs) -> list[str]:
+        """The objectives of which nothing is known."""
+        return [name for name in self.objectives if name not in costs]
 
     def _next(self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]) -> Genotype | None:
         history = [
@@ -219,10 +222,9 @@ class Search:
         self._failures[number] += 1
         if instead is None:
             return None
-        self._measured_costs.pop(genotype, None)
-        costs = self.costs(genotype)
-        facts = self.facts(genotype) if self.facts else {}
-        self.store.note(number, {"costs": costs.to_data(), **facts, "tried_again": instead})
+        measured = self._measured_costs.pop(genotype, Costs())
+        costs = measured | self.cost(genotype)
+        self.store.note(number, {**self._noted(genotype, costs), "tried_again": instead})
         return self._submit(genotype, costs, self.store.trials())
 
     def _submit(self, genotype: Genotype, costs: Costs, history: Sequence[Trial]) -> Future[Evaluation]:
@@ -232,15 +234,19 @@ class Search:
 
     def _begin(self, genotype: Genotype, history: Sequence[Trial]) -> tuple[int, Future[Evaluation]]:
         costs = self.costs(genotype)
-        constraints = {name: getattr(costs, name).high / limit - 1 for name, limit in self.budget.items()}
+        constraints = {name: costs.high(name) / limit - 1 for name, limit in self.budget.items()}
         assert all(value <= 0 for value in constraints.values())
-        facts = {"costs": costs.to_data(), **(self.facts(genotype) if self.facts else {})}
-        number = self.store.begin(genotype, facts, constraints)
+        number = self.store.begin(genotype, self._noted(genotype, costs), constraints)
         return number, self._submit(genotype, costs, history)
+
+    def _noted(self, genotype: Genotype, costs: Costs) -> dict[str, Any]:
+        """What is kept with a trial: its costs, the objectives first, and other facts."""
+        ordered = Costs(**{name: costs[name] for name in dict.fromkeys((*self.objectives, *costs))})
+        return {"costs": ordered.to_data(), **(self.facts(genotype) if self.facts else {})}
 
     def _bounds(self, costs: Costs, history: Sequence[Trial]) -> tuple[float, ...]:
         """Per epoch, the error above which ``patience`` trials that are no dearer were better."""
-        mine = (costs.latency.value, costs.memory.value)
+        mine = [costs[name].value for name in self.objectives]
         curves = [
             trial.curve
             for trial in history
@@ -265,7 +271,7 @@ class Search:
         self.store.end(
             number,
             state="stopped" if result.stopped else "complete",
-            objectives=(result.error, costs["latency"]["value"], costs["memory"]["value"]),
+            objectives=(result.error, *(costs[name]["value"] for name in self.objectives)),
             metrics=result.metrics,
             curve=result.curve,
             facts={"seconds": result.seconds},
@@ -278,9 +284,3 @@ def reason(problem: Exception) -> str:
         return str(problem)
     at = "".join(f", at {note}" for note in getattr(problem, "__notes__", ()) if note)
     return f"{type(problem).__name__}: {problem}{at}"
-
-
-def _at_best(costs: Costs) -> Costs:
-    """Costs at the lower ends of their intervals."""
-    known = {each.name: getattr(costs, each.name) for each in fields(costs)}
-    return Costs(**{name: found and Estimate.exact(found.low, found.unit, found.how) for name, found in known.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,9 @@ from medsearch.nas.distributions import recorded
 from medsearch.nas.strategy import Trial
 from medsearch.spaces import Genes, Genotype, Space
 
-FORMAT = 2
-"""Of what a study holds.  1, which was not written down: every gene a category; 2: numbers are numbers."""
+FORMAT = 3
+"""Of what a study holds.  1, which was not written down: every gene a category; 2: numbers are numbers; 3: the costs
+among the objectives are named."""
 
 INTERRUPTED = "interrupted"
 """The reason noted with a trial that a killed process left running."""
@@ -35,35 +36,41 @@ class Store:
     Args:
         url: of the storage, for example ``sqlite:///runs/one/study.db``.
         space: whose genes the trials have.
+        objectives: the costs that are objectives, after the error.
         name: of the study.
 
     Raises:
         WriteError: here and from every method, where SQLite cannot write the file.
-        RunError: likewise, where the file is damaged; and here, where another version wrote it in another form.
+        RunError: likewise, where the file is damaged; and here, where another version wrote it in another form, or
+            its trials have other objectives.
     """
 
-    def __init__(self, url: str, space: Space, *, name: str = "search") -> None:
+    def __init__(self, url: str, space: Space, *, objectives: Sequence[str], name: str = "search") -> None:
         self.space, self._file = space, url.removeprefix("sqlite:///")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self._writing():
             self._study = optuna.create_study(
-                directions=["minimize"] * 3,
+                directions=["minimize"] * (1 + len(objectives)),
                 storage=url,
                 study_name=name,
                 load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(),
             )
-            self._check_format()
+            self._check_format(list(objectives))
         self._recorded = {gene: recorded(options) for gene, options in space.genes().items()}
         self._ended: dict[int, Trial] = {}
 
-    def _check_format(self) -> None:
+    def _check_format(self, objectives: list[str]) -> None:
         if "format" not in self._study.user_attrs and not self._study.get_trials(deepcopy=False):
+            self._study.set_user_attr("objectives", objectives)
             self._study.set_user_attr("format", FORMAT)
         if (seen := self._study.user_attrs.get("format", 1)) != FORMAT:
             problem = f"holds trials in format {seen} of another version of medsearch; this one has format {FORMAT}."
             remedy = "Begin another run, or go on with this one in the version that began it."
             raise RunError(self._file, problem, remedy)
+        if (seen := self._study.user_attrs.get("objectives")) != objectives:
+            problem = f"holds trials whose objectives are {seen}, not {objectives}."
+            raise RunError(self._file, problem, "Begin another run for other objectives.")
 
     def begin(self, genotype: Genotype, facts: dict[str, Any], constraints: dict[str, float]) -> int:
         """Note that ``genotype`` is being tried; returns the trial's number.
@@ -95,7 +102,7 @@ class Store:
         number: int,
         *,
         state: str,
-        objectives: tuple[float, float, float] | None = None,
+        objectives: tuple[float, ...] | None = None,
         metrics: dict[str, float] | None = None,
         curve: tuple[float, ...] = (),
         facts: dict[str, Any] | None = None,

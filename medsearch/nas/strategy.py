@@ -27,7 +27,7 @@ class Trial:
         number: in the order of the search, from 0.
         genes: of the genotype.
         genotype: what was tried.
-        objectives: error, latency (ms) and memory (bytes); None while running or if it failed.
+        objectives: the error, then the costs to be small, in their units; None while running or if it failed.
         metrics: of the task, on the validation split.
         curve: error after each evaluated epoch.
         state: ``running``, ``complete``, ``stopped`` (early) or ``failed``.
@@ -37,7 +37,7 @@ class Trial:
     number: int
     genes: Genes
     genotype: Genotype
-    objectives: tuple[float, float, float] | None
+    objectives: tuple[float, ...] | None
     metrics: dict[str, float]
     curve: tuple[float, ...]
     state: str

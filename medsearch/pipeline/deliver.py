@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from medsearch.exporters.module import write_module
 from medsearch.measurement.budget import Costs, show
 from medsearch.measurement.estimate import Estimate
 from medsearch.measurement.latency.parts import SESSIONS
+from medsearch.measurement.latency.timing import Latency
 from medsearch.measurement.memory.processor import instructions
 from medsearch.pipeline.artifact import checked_artifact
 from medsearch.pipeline.job import Job
-from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
+from medsearch.pipeline.measurement import measure
 from medsearch.pipeline.setup import Setup
 from medsearch.spaces import Genotype
 from medsearch.targets import DEFAULT
@@ -40,7 +41,7 @@ class Delivered:
 
     Args:
         genotype: of the network.
-        predicted, measured: costs before and after.
+        predicted, measured: costs before and after, as far as they are known.
         validation, test: metrics.
         over: names of the budgets that the measurement did not keep.
         onnx_bytes: size of the ONNX file.
@@ -104,17 +105,18 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     checkpoint = load_model(folder / "model.pt")
     recipe = job.fitting.recipe_of(genotype)
     limit_s = DELIVERY_LIMIT_SECONDS + SECONDS_PER_IMAGE * len(test)
-    files, found, scores = job.lab.call(_examined, setup, folder, recipe, test, doing="delivery", limit_s=limit_s)
+    files, scores = job.lab.call(_examined, setup, folder, test, doing="delivery", limit_s=limit_s)
     for name, content in files.items():
         write_bytes(folder / name, content)
-    latency = latency_estimate(job.cost.times.latency(files[artifact_name(setup.target)]))
-    if not math.isfinite(latency.value):
+    artifact = files[artifact_name(setup.target)]
+    timing = job.cost.times.latency(artifact)
+    if not math.isfinite(timing.median_ms):
         raise RefusedError(genotype.id, f"{setup.target} ends its process when it runs {artifact_name(setup.target)}.")
-    measured = Costs(**found, latency=latency)
+    measured = Costs(**job.lab.call(_measured, setup, folder, recipe, artifact, timing, doing="delivery"))
     over = tuple(job.budget.over(measured))
     network = Delivered(
         genotype=genotype,
-        predicted=replace(job.fitting(genotype), inference=job.fitting.inference(genotype)),
+        predicted=job.fitting(genotype),
         measured=measured,
         validation=dict(checkpoint.scores),
         test=scores,
@@ -130,10 +132,8 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
     return network
 
 
-def _examined(
-    setup: Setup, folder: Path, recipe: TrainingRecipe, test: Split
-) -> tuple[dict[str, bytes], dict[str, Estimate], dict[str, float]]:
-    """The files of a saved network, what the network costs beside its latency, and its metrics on ``test``.
+def _examined(setup: Setup, folder: Path, test: Split) -> tuple[dict[str, bytes], dict[str, float]]:
+    """The files of a saved network, and its metrics on ``test``.
 
     The files are model.onnx and, where the target's is another, that one.
     """
@@ -144,8 +144,15 @@ def _examined(
         artifact_name(name): checked_artifact(model, images, make_target(name), where=where)[0]
         for name in dict.fromkeys((DEFAULT, setup.target))
     }
-    found = measure(model, setup.data, setup.task, recipe, artifact=files[artifact_name(setup.target)])
-    return files, found, evaluate(model, test, setup.task)
+    return files, evaluate(model, test, setup.task)
+
+
+def _measured(
+    setup: Setup, folder: Path, recipe: TrainingRecipe, artifact: bytes, timing: Latency
+) -> dict[str, Estimate]:
+    """Everything that a saved network costs."""
+    model = load_model(folder / "model.pt").build()
+    return measure(model, setup.data, setup.task, recipe, artifact=artifact, timing=timing)
 
 
 def artifact_name(target: str) -> str:
@@ -187,22 +194,24 @@ def _verdict(job: Job, measured: Costs, over: tuple[str, ...]) -> str:
     if not over:
         return "within budget"
     limits = job.budget
-    said = [f"{name} {show(name, getattr(measured, name).value)} of {show(name, limits[name])}" for name in over]
+    said = [f"{name} {_shown(name, measured)} of {show(name, limits[name])}" for name in over]
     return "over budget when measured: " + ", ".join(said)
+
+
+def _shown(name: str, costs: Costs) -> str:
+    return show(name, costs[name].value) if name in costs else "unknown"
 
 
 def _facts(job: Job, network: Delivered) -> dict[str, str | float | int]:
     limits = job.budget
     facts: dict[str, str | float | int] = {
         "architecture": f"{network.genotype.id}: {' / '.join(network.genotype.mixers)}",
-        "parameters": int(network.measured.parameters.value),
-        "multiply-adds": int(network.measured.macs.value),
         **{f"test {name}": round(value, 4) for name, value in network.test.items()},
         **{f"validation {name}": round(value, 4) for name, value in network.validation.items()},
     }
-    for name in dict.fromkeys(("latency", "memory", *limits)):
+    for name in job.cost.rows:
         limit = f", limit {show(name, limits[name])}" if name in limits else ""
-        facts[name] = f"{show(name, getattr(network.measured, name).value)} measured{limit}"
+        facts[name] = f"{_shown(name, network.measured)} measured{limit}"
     facts["data"] = f"{job.setup.data.name} {job.setup.data.fingerprint()['sha256']}"
     facts["made by"] = f"medsearch {__version__}: {job.run.command}"
     return facts
@@ -235,11 +244,11 @@ def _certificate(job: Job, network: Delivered) -> dict[str, Any]:
         "limits": {
             name: {
                 "limit": limits.get(name),
-                "predicted": getattr(network.predicted, name).to_data(),
-                "measured": getattr(network.measured, name).to_data(),
+                "predicted": network.predicted[name].to_data() if name in network.predicted else None,
+                "measured": measured.to_data(),
                 "verdict": _kept(name, network, limits),
             }
-            for name in NAMES
+            for name, measured in network.measured.items()
         },
     }
 

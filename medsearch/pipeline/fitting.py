@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import BudgetError
 from medsearch.measurement.budget import Costs
-from medsearch.measurement.estimate import Estimate
-from medsearch.measurement.memory.peak import find_peak, inference_peak
-from medsearch.measurement.memory.step import StepMemory
+from medsearch.measurement.estimate import Correction, Estimate
+from medsearch.measurement.memory.peak import find_peak
 from medsearch.measurement.memory.training_plan import TrainingPlan, fit
-from medsearch.measurement.model import Correction, CostModel
+from medsearch.measurement.model import CostModel
 from medsearch.spaces import Genotype
 from medsearch.train import TrainingRecipe
 
@@ -39,7 +37,6 @@ class Fitting:
         limit: bytes that a step has to keep; None trains every network as the recipe says.
         precisions: that may be used where there is a limit, the preferred one first.
         changing: bytes that the random changes of a batch take at most, before the network is given a piece of it.
-        inference_correction: of the memory of a forward pass, which errs otherwise than that of a training step.
         deaths: networks and operators that ended their process: what dies in 16 bits is trained in 32, and what dies
             in both takes endless memory.
     """
@@ -49,7 +46,6 @@ class Fitting:
     limit: float | None = None
     precisions: Sequence[str] = ("fp32", "bf16")
     changing: int = 0
-    inference_correction: Correction = Correction(spread=0.05)
     deaths: Deaths = field(default_factory=lambda: Deaths(""))
     _found: dict[tuple[Genotype, Correction, int, int], tuple[TrainingPlan, Estimate]] = field(
         default_factory=dict, repr=False
@@ -58,32 +54,16 @@ class Fitting:
     def __call__(self, genotype: Genotype) -> Costs:
         """The predicted costs of ``genotype``, its memory that of its training plan."""
         costs = self.cost(genotype)
-        if costs.inference is not None:
-            costs = replace(costs, inference=self.inference(genotype))
         if self.limit is not None:
-            return replace(costs, memory=self._find(genotype)[1])
+            return costs | {"memory": self._find(genotype)[1]}
         precision = self._precision(genotype)
         if precision == self.recipe.precision:
             return costs
         if precision is None:
-            return replace(costs, memory=ENDLESS)
-        return replace(costs, memory=self._memory(genotype, replace(_whole(self.recipe), precision=precision)))
-
-    def inference(self, genotype: Genotype) -> Estimate:
-        """Predicted peak bytes of a forward pass of one image, whether the search needs to know or not."""
-        return self.inference_correction.apply(self.inference_sum(genotype), "bytes")
-
-    def inference_sum(self, genotype: Genotype) -> int:
-        """The same before any correction."""
-        return inference_peak(self._alone.chain(genotype, batch=1, precision="fp32"))
-
-    @cached_property
-    def _alone(self) -> StepMemory:
-        """Footprints that are known for a single image."""
-        cost = self.cost
-        if cost.inference:
-            return cost.steps
-        return StepMemory(cost.interface, cost.conditions.size, workspaces=cost.workspaces, device=cost.steps.device)
+            return costs | {"memory": ENDLESS}
+        if "memory" not in costs:
+            return costs
+        return costs | {"memory": self._memory(genotype, replace(_whole(self.recipe), precision=precision))}
 
     def recipe_of(self, genotype: Genotype) -> TrainingRecipe:
         """How ``genotype`` is trained."""
@@ -125,7 +105,7 @@ class Fitting:
         """The plan that is preferred of those that keep the limit; the one that takes least where none does."""
         assert self.limit is not None
         deaths = sum(self.deaths.times(named(genotype), precision=each) for each in self.precisions)
-        key = genotype, self.cost.memory_correction, deaths, len(self.cost.workspaces.died)
+        key = genotype, self.cost.corrections["memory"], deaths, len(self.cost.workspaces.died)
         if key not in self._found:
             tried: dict[TrainingPlan, Estimate] = {}
 
@@ -163,7 +143,7 @@ class Fitting:
             chain = replace(chain, batch_bytes=whole.batch_bytes)
         peak = find_peak(chain, checkpointing=plan.checkpointing, accumulate=plan.accumulate > 1)
         before = Estimate.exact(peak.resident - chain.batch_bytes + self.changing, "bytes", "predicted")
-        step = self.cost.memory_correction.apply(peak.bytes, "bytes")
+        step: Estimate = self.cost.corrections["memory"].apply(peak.bytes, "bytes")
         if plan != _whole(self.recipe):
             step = replace(step, low=min(step.low, peak.bytes), high=max(step.high, peak.bytes))
         return max(step, before, key=lambda estimate: estimate.high)

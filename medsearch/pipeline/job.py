@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from medsearch.config import SearchConfig
 from medsearch.core.callback import Callback
@@ -14,6 +15,7 @@ from medsearch.core.children import ChildDied, Children
 from medsearch.core.deaths import Deaths
 from medsearch.core.errors import WriteError
 from medsearch.measurement.budget import Budget
+from medsearch.measurement.costs import wanted
 from medsearch.measurement.device import Profile, deaths_file
 from medsearch.measurement.memory.processor import in_a_line, operators_file
 from medsearch.measurement.model import Conditions, CostModel
@@ -136,14 +138,15 @@ def begin(
         run.note(precision=precision)
     setup = with_precision(setup, precision)
     budget = config.budget
-    inference = "inference" in budget or config.fit_batch
-    cost = _cost_model(setup, profile, inference=inference, lab=lab, deaths=deaths)
+    names = wanted(config.objectives, budget)
+    model = partial(_cost_model, profile=profile, names=names, any_batch=config.fit_batch, lab=lab, deaths=deaths)
+    cost = model(setup)
     if setup.recipe.precision != LAST_RESORT:
         view.phase(f"looking at the operators of training in {setup.recipe.precision}")
         if dead := _deadly(cost, samples(setup)):
             view.note(dead)
             setup = with_precision(setup, LAST_RESORT)
-            cost = _cost_model(setup, profile, inference=inference, lab=lab, deaths=deaths)
+            cost = model(setup)
             run.note(precision=LAST_RESORT, precision_because=dead)
     job = Job(
         run=run,
@@ -194,7 +197,9 @@ def _faster_precision(setup: Setup, lab: Children, deaths: Deaths, view: Callbac
     return min(seconds, key=seconds.__getitem__, default=LAST_RESORT)
 
 
-def _cost_model(setup: Setup, profile: Profile, *, inference: bool, lab: Children, deaths: Deaths) -> CostModel:
+def _cost_model(
+    setup: Setup, *, profile: Profile, names: Sequence[str], any_batch: bool, lab: Children, deaths: Deaths
+) -> CostModel:
     recipe = setup.recipe
     threads = profile.device["threads"]
     conditions = Conditions(size=setup.data.size, batch=recipe.batch, precision=recipe.precision, threads=threads)
@@ -202,8 +207,9 @@ def _cost_model(setup: Setup, profile: Profile, *, inference: bool, lab: Childre
         setup.interface,
         conditions,
         profile,
+        names=names,
         loss=setup.task.loss,
-        inference=inference,
+        any_batch=any_batch,
         helper=lab,
         deaths=deaths,
     )

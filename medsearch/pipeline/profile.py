@@ -45,7 +45,7 @@ def make_profile(
     """
     begun = time.perf_counter()
     conditions = Conditions(size=setup.data.size, batch=setup.recipe.batch, precision="fp32")
-    cost = CostModel(setup.interface, conditions, profile)
+    cost = CostModel(setup.interface, conditions, profile, names=("latency",))
     rng = random.Random(1)
     candidates = [benchmark for genotype in covering(setup.space, rng) for benchmark in cost.benchmarks(genotype)]
     wanted = cost.times.missing(candidates)[:benchmarks]

@@ -7,6 +7,7 @@ from typing import Any
 
 from medsearch.core.errors import RunError
 from medsearch.core.files import read_json
+from medsearch.pipeline.results import FORMAT
 from medsearch.run import resume_command
 
 
@@ -20,4 +21,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     results = read_json(path)
     if not isinstance(results, dict) or "delivered" not in results:
         raise RunError(str(path), "does not hold the results of a search.")
+    if (seen := results.get("format", 1)) != FORMAT:
+        problem = f"holds results in format {seen} of another version of medsearch; this one has format {FORMAT}."
+        raise RunError(str(path), problem, "Read its report.md, or use the version that wrote it.")
     return results

@@ -13,10 +13,15 @@ import torch
 from medsearch import __version__
 from medsearch.blocks import MIXERS
 from medsearch.core.deaths import Death
+from medsearch.measurement.costs import Circumstances
+from medsearch.measurement.estimate import Estimate
 from medsearch.nas import Trial, front
 from medsearch.pipeline.deliver import Delivered, artifact_name
 from medsearch.pipeline.job import Job
 from medsearch.tasks import Task
+
+FORMAT = 2
+"""Of ``results.json``.  1, which was not written down, had a key of its own for each of six costs."""
 
 MOST_DEATHS = 6
 """Deaths that are told one by one."""
@@ -32,6 +37,7 @@ def collect(
     data = job.setup.data.fingerprint()
     ordered = sorted(delivered, key=lambda network: job.setup.task.error(network.validation))
     return {
+        "format": FORMAT,
         "name": job.run.folder.name,
         "command": job.run.command,
         "version": __version__,
@@ -51,6 +57,7 @@ def collect(
             "note": "; ".join(job.setup.data.notes) or None,
         },
         **judged(job.setup.task),
+        "objectives": list(job.config.objectives),
         "space": {"name": job.setup.space.name, "architectures": job.setup.space.size()},
         "families": {name: MIXERS[name].FAMILY for name in MIXERS},  # type: ignore[attr-defined]
         "recipe": _recipe(job, state),
@@ -88,15 +95,15 @@ def judged(task: Task) -> dict[str, Any]:
 
 def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
     """A trial as the reports take it."""
-    costs = trial.facts.get("costs", {})
+    costs: dict[str, dict[str, Any]] = trial.facts.get("costs", {})
+    known = {name: Estimate(**found) for name, found in costs.items()}
     return {
         "number": trial.number,
         "id": trial.genotype.id,
         "mixers": list(trial.genotype.mixers),
-        "parameters": costs["parameters"]["value"],
-        "macs": costs["macs"]["value"],
-        "latency_ms": costs["latency"]["value"],
-        "memory_bytes": costs["memory"]["value"],
+        "costs": {
+            name: _cost(None, found) if found.how == "measured" else _cost(found, None) for name, found in known.items()
+        },
         "error": trial.objectives[0] if trial.objectives else None,
         "metrics": trial.metrics,
         "epochs": len(trial.curve) or epochs,
@@ -127,19 +134,32 @@ def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
     return {**epochs, **recipe, **{f"augment_{name}": value for name, value in augment.items()}}
 
 
-def _budgets(job: Job) -> list[dict[str, Any]]:
-    recipe, threads = job.setup.recipe, job.cost.conditions.threads
-    how = "in pieces, 16 bits or with blocks run again where needed" if job.config.fit_batch else recipe.precision
-    conditions = {
-        "memory": f"one training step, batch {recipe.batch}, {how}",
-        "latency": f"{job.cost.profile.device['runtime']}, batch 1, {threads} thread{'s' * (threads > 1)}",
-        "inference": "one forward pass, batch 1, fp32",
-        "macs": "one image",
-        "file": artifact_name(job.setup.target),
+def _cost(predicted: Estimate | None, measured: Estimate | None) -> dict[str, Any]:
+    """A cost as far as it is known: predicted with its interval, measured."""
+    known = predicted or measured
+    return {
+        "predicted": predicted and predicted.value,
+        "low": predicted and predicted.low,
+        "high": predicted and predicted.high,
+        "measured": measured and measured.value,
+        "unit": known and known.unit,
     }
-    units = {"latency": "ms", "parameters": "parameters", "macs": "MAC"}
+
+
+def _budgets(job: Job) -> list[dict[str, Any]]:
+    recipe = job.setup.recipe
+    how = "in pieces, 16 bits or with blocks run again where needed" if job.config.fit_batch else recipe.precision
+    circumstances = Circumstances(
+        size=tuple(job.setup.data.size),
+        batch=recipe.batch,
+        training=how,
+        runtime=job.cost.profile.device["runtime"],
+        threads=job.cost.conditions.threads,
+        artifact=artifact_name(job.setup.target),
+    )
+    rows = job.cost.rows
     return [
-        {"name": name, "limit": limit, "unit": units.get(name, "bytes"), "conditions": conditions.get(name, "")}
+        {"name": name, "limit": limit, "unit": rows[name].unit, "conditions": rows[name].conditions(circumstances)}
         for name, limit in job.budget.items()
     ]
 
@@ -151,28 +171,15 @@ def _trials_over(job: Job, trials: Sequence[Trial]) -> int:
 
 
 def _network(network: Delivered, task: Task, *, best: bool) -> dict[str, Any]:
-    def pair(name: str) -> dict[str, float]:
-        predicted, measured = getattr(network.predicted, name), getattr(network.measured, name)
-        return {
-            "predicted": predicted.value,
-            "low": predicted.low,
-            "high": predicted.high,
-            "measured": measured.value,
-        }
-
+    names = dict.fromkeys((*network.predicted, *network.measured))
     return {
         "id": network.genotype.id,
         "mixers": list(network.genotype.mixers),
-        "parameters": network.measured.parameters.value,
-        "macs": network.measured.macs.value,
+        "costs": {name: _cost(network.predicted.get(name), network.measured.get(name)) for name in names},
         "error": task.error(network.validation),
         "validation": network.validation,
         "test": network.test,
         "best": best,
-        "latency_ms": pair("latency"),
-        "memory_bytes": pair("memory"),
-        "inference_bytes": pair("inference"),
-        "file_bytes": pair("file"),
         "training": dict(network.training),
         "onnx_bytes": network.onnx_bytes,
         "within_budget": network.within_budget,

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from medsearch.core.callback import Callback, Callbacks
 from medsearch.core.children import ChildDied
 from medsearch.core.errors import BudgetError, RefusedError, RunError, SpaceError
-from medsearch.measurement.budget import Costs, show
+from medsearch.measurement.budget import Costs, option, show
 from medsearch.measurement.calibration import Accuracy
 from medsearch.measurement.estimate import Estimate
 from medsearch.measurement.threads import torch_threads
@@ -25,9 +25,8 @@ from medsearch.pipeline.calibration import calibrate_job, take_over
 from medsearch.pipeline.finalists import compress_best, deliver_all, finalists
 from medsearch.pipeline.fitting import ENDLESS
 from medsearch.pipeline.job import Clock, Job, begin
-from medsearch.pipeline.measurement import latency_estimate
 from medsearch.pipeline.results import collect, trial_row
-from medsearch.pipeline.setup import Setup, samples
+from medsearch.pipeline.setup import Setup, is_of_file, is_timed, samples
 from medsearch.pipeline.trainings import evaluation, instead, step_seconds
 from medsearch.report.page import write_report
 from medsearch.run import Run
@@ -109,10 +108,42 @@ def _measure_machine(job: Job) -> None:
             raise RunError(
                 str(job.run.folder), problem, "medsearch doctor --operators says what this machine cannot do."
             )
-        if all(job.budget.violation(job.fitting(genotype)) > 0 for genotype in tried):
-            job.budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setup.space.name}'")
+        budget = job.budget.only(job.fitting(tried[0]))
+        if all(budget.violation(job.fitting(genotype)) > 0 for genotype in tried):
+            budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setup.space.name}'")
+        _require_measured(job, tried)
     finally:
         job.keep_measurements()
+
+
+def _require_measured(job: Job, tried: Sequence[Genotype]) -> None:
+    """Make sure that something keeps the limits on costs that cannot be predicted, by measuring until one does.
+
+    The network with the fewest multiply-adds is measured first, because most costs grow with them.
+
+    Raises:
+        BudgetError: where none of the networks measured keeps one of them.
+    """
+    limits = {name: limit for name, limit in job.budget.items() if name not in job.fitting(tried[0])}
+    smallest = job.setup.space.minimise(job.cost.macs) if limits else tried[0]
+    for name, limit in limits.items():
+        found = []
+        for genotype in dict.fromkeys((smallest, *tried)):
+            found.append(_measure_costs(job, genotype, [name]).high(name))
+            if found[-1] <= limit:
+                break
+        else:
+            raise _unmet(name, limit, found)
+
+
+def _unmet(name: str, limit: float, found: Sequence[float]) -> BudgetError:
+    where, least = f"--budget-{option(name)}", min(found)
+    if math.isinf(least):
+        return BudgetError(where, f"{name} can be measured on none of {len(found)} networks here.", "Set no limit.")
+    problem = (
+        f"none of {len(found)} networks measured fits {show(name, limit)}: the smallest needs {show(name, least)}."
+    )
+    return BudgetError(where, problem, f"Give at least {show(name, least * 1.05)}, or choose a smaller space.")
 
 
 def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
@@ -131,18 +162,24 @@ def _measure_costs(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
         except ChildDied as death:
             job.died(genotype, death, precision=recipe.precision)
     else:
-        return replace(job.fitting(genotype), memory=ENDLESS)
-    said = ", ".join(f"{name} {show(name, one.high)} of {show(name, limits[name])}" for name, one in found.items())
+        return job.fitting(genotype) | {"memory": ENDLESS}
+    said = ", ".join(f"{name} {_of_limit(name, one.high, limits)}" for name, one in found.items())
     job.view.note(f"{genotype.id} measured before its trial: {said}")
-    return replace(job.fitting(genotype), **found)
+    return job.fitting(genotype) | found
+
+
+def _of_limit(name: str, value: float, limits: Mapping[str, float]) -> str:
+    """``24 ms of 25 ms``; without a limit, ``24 ms``."""
+    return show(name, value) + (f" of {show(name, limits[name])}" if name in limits else "")
 
 
 def _measured(job: Job, genotype: Genotype, recipe: TrainingRecipe, names: Sequence[str]) -> dict[str, Estimate]:
     setup = job.setup
-    artifact = job.lab.call(setup.exported, genotype) if {"latency", "file"} & set(names) else b""
-    found: dict[str, Estimate] = job.lab.call(setup.costs, genotype, recipe, artifact, tuple(names), doing="measuring")
-    if "latency" in names:
-        found["latency"] = latency_estimate(job.cost.times.latency(artifact))
+    artifact = job.lab.call(setup.exported, genotype) if is_of_file(names) else b""
+    timing = job.cost.times.latency(artifact) if is_timed(names) else None
+    found: dict[str, Estimate] = job.lab.call(
+        setup.costs, genotype, recipe, tuple(names), artifact, timing, doing="measuring"
+    )
     return found
 
 
@@ -152,7 +189,7 @@ def _percent(found: Accuracy) -> str:
 
 def _search(job: Job) -> list[Trial]:
     """Trials until the search's share of the time, or the number asked for, is used up."""
-    store = Store(job.run.storage, job.setup.space)
+    store = Store(job.run.storage, job.setup.space, objectives=job.config.objectives)
     trials = store.trials()
     if _enough(job, [trial for trial in trials if trial.state != "running"]):
         return trials
@@ -161,6 +198,7 @@ def _search(job: Job) -> list[Trial]:
         search = Search(
             space=job.setup.space,
             strategy=read_strategy(job.config.strategy, where="--strategy"),
+            objectives=job.config.objectives,
             cost=job.fitting,
             budget=job.budget,
             evaluator=lambda genotype: evaluation(job, genotype, epochs),
@@ -190,7 +228,8 @@ def _show_earlier(run: Run, setup: Setup, view: Callback) -> None:
         RunError: where the run knows of more than there are.
     """
     known = run.known_trials()
-    trials = Store(run.storage, setup.space).trials() if run.has_trials else []
+    objectives = run.config.objectives
+    trials = Store(run.storage, setup.space, objectives=objectives).trials() if run.has_trials else []
     if len(trials) < known:
         problem = f"holds {len(trials)} trials, and the run has had {known}."
         raise RunError(str(run.folder / "study.db"), problem, "Restore it from a copy, or begin another run.")

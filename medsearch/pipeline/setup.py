@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,19 @@ from medsearch.core.children import HERE, Helper
 from medsearch.core.errors import UsageError, WriteError
 from medsearch.data import Dataset, load
 from medsearch.measurement.calibration import Measured
+from medsearch.measurement.costs import check_objectives, cost_named
 from medsearch.measurement.device import Profile
 from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.latency.timing import Latency
 from medsearch.nas import read_strategy
 from medsearch.nas.initial_designs import middle
-from medsearch.pipeline.measurement import changing_memory, inference_memory, measure
+from medsearch.pipeline.measurement import changing_memory, measure
 from medsearch.spaces import Genotype, Space, load_space
 from medsearch.targets import DEFAULT
 from medsearch.targets.target import make_target
 from medsearch.tasks import Task, make_task, task_type
 from medsearch.train import EVALUATORS, TrainingRecipe, fresh
-from medsearch.train.step_cost import step_memory, step_seconds
+from medsearch.train.step_cost import step_seconds
 from medsearch.train.workers import held
 
 DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
@@ -73,46 +76,81 @@ class Setup:
     def _image(self) -> torch.Tensor:
         return torch.zeros(1, self.data.channels, *self.data.size)
 
-    def step_memory(self, genotype: Genotype) -> int:
-        """Peak bytes of a training step of an untrained network."""
-        return step_memory(self.network(genotype), self.data, self.task, self.recipe)
-
     def step_seconds(self, genotype: Genotype, recipe: TrainingRecipe) -> float:
         """Seconds of a training step of an untrained network."""
         return step_seconds(self.network(genotype), self.data, self.task, recipe, steps=2)
-
-    def inference_memory(self, genotype: Genotype) -> int:
-        """Peak bytes of a forward pass of one image through an untrained network."""
-        return inference_memory(self.network(genotype), self.data)
 
     def changing_memory(self) -> int:
         """Peak bytes of the random changes of a batch."""
         return changing_memory(self.data, self.recipe)
 
     def costs(
-        self, genotype: Genotype, recipe: TrainingRecipe, artifact: bytes, names: tuple[str, ...]
+        self,
+        genotype: Genotype,
+        recipe: TrainingRecipe,
+        names: tuple[str, ...],
+        artifact: bytes | None = None,
+        timing: Latency | None = None,
     ) -> dict[str, Estimate]:
-        """The costs called ``names`` of an untrained network, its latency aside, measured."""
-        return measure(self.network(genotype), self.data, self.task, recipe, artifact=artifact, names=names)
+        """Those of the costs called ``names`` of an untrained network that can be measured here.
+
+        Args:
+            genotype: of the network.
+            recipe: of its training.
+            names: of the costs.
+            artifact: its file, as it would be delivered; None exports it where a cost asks for it.
+            timing: of that file, for costs that are timed.
+        """
+        if artifact is None:
+            artifact = self.exported(genotype) if is_of_file(names) else b""
+        network = self.network(genotype)
+        return measure(network, self.data, self.task, recipe, artifact=artifact, timing=timing, names=names)
 
     def measured(
         self,
         genotypes: Sequence[Genotype],
+        names: Sequence[str],
         milliseconds: Callable[[Sequence[bytes]], Sequence[float]],
         *,
         helper: Helper = HERE,
     ) -> list[Measured]:
-        """What whole networks take on this machine: a training step, and their files timed by ``milliseconds``.
+        """The costs called ``names`` of untrained whole networks, of each those that can be measured.
 
         Endless where a process of ``helper`` died of it.
+
+        Args:
+            genotypes: of the networks.
+            names: of the costs.
+            milliseconds: times files of the target, in turns; what it gives is the value of every timed cost.
+            helper: measures the others.
         """
-        files = helper.each(self.file, genotypes, doing="exporting a network")
-        latencies = milliseconds([b"" if isinstance(file, Exception) else file for file in files])
-        peaks = helper.each(self.step_memory, genotypes, doing="measuring a training step")
-        return [
-            Measured(memory=math.inf if isinstance(peak, Exception) else peak, latency=spent)
-            for peak, spent in zip(peaks, latencies, strict=True)
-        ]
+        found: list[dict[str, float]] = [{} for _ in genotypes]
+        timed = [name for name in names if cost_named(name, where="measurement").timed]
+        if timed:
+            files = helper.each(self.file, genotypes, doing="exporting a network")
+            times = milliseconds([b"" if isinstance(file, Exception) else file for file in files])
+            for each, spent in zip(found, times, strict=True):
+                each.update(dict.fromkeys(timed, spent))
+        for name in names:
+            if name not in timed:
+                values = helper.each(partial(self._cost, name), genotypes, doing=f"measuring {name}")
+                for each, value in zip(found, values, strict=True):
+                    each.update({name: math.inf} if isinstance(value, Exception) else value)
+        return list(found)
+
+    def _cost(self, name: str, genotype: Genotype) -> dict[str, float]:
+        """One cost of an untrained network by its name, where it can be measured."""
+        return {name: found.value for name, found in self.costs(genotype, self.recipe, (name,)).items()}
+
+
+def is_of_file(names: Sequence[str]) -> bool:
+    """Whether any of these costs is measured on an exported file."""
+    return any(cost_named(name, where="measurement").of_file for name in names)
+
+
+def is_timed(names: Sequence[str]) -> bool:
+    """Whether any of these costs comes from timing that file."""
+    return any(cost_named(name, where="measurement").timed for name in names)
 
 
 def space_name(config: SearchConfig, data: Dataset) -> str:
@@ -128,6 +166,7 @@ def interface_of(data: Dataset) -> Interface:
 def prepare(config: SearchConfig) -> Setup:
     """Read and check everything that the user named; whatever is wrong with it shows here, before any work."""
     read_strategy(config.strategy, where="--strategy")
+    check_objectives(config.objectives, where="--objectives")
     EVALUATORS.find(config.evaluator, where="--evaluator")
     if config.fit_batch and "memory" not in config.budget:
         raise UsageError("--fit-batch", "fits what to?", "Give the memory of a training step: --budget-mem 1GB.")

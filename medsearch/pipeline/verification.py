@@ -15,13 +15,14 @@ from medsearch.core.files import read_json
 from medsearch.data import Dataset, Split
 from medsearch.exporters.checkpoint import Checkpoint, load_model
 from medsearch.measurement.budget import show
+from medsearch.measurement.costs import COSTS
 from medsearch.measurement.device import Profile, describe
 from medsearch.measurement.latency.parts import PartTimes
 from medsearch.measurement.memory.processor import instructions
 from medsearch.measurement.threads import torch_threads
 from medsearch.pipeline.deliver import artifact_name, training_device, versions
-from medsearch.pipeline.measurement import NAMES, latency_estimate, measure
-from medsearch.pipeline.setup import save_in_cache
+from medsearch.pipeline.measurement import measure
+from medsearch.pipeline.setup import is_timed, save_in_cache
 from medsearch.targets import TARGETS
 from medsearch.targets.target import make_target
 from medsearch.tasks import make_task, task_type
@@ -82,9 +83,11 @@ def verify(path: Path) -> dict[str, Any]:
     with torch_threads(1):
         data = blank(checkpoint, certificate.images)
         profile = Profile(threads=certificate.threads, target=certificate.target)
-        found = measure(checkpoint.build(), data, task, certificate.recipe, artifact=artifact)
-        found["latency"] = latency_estimate(PartTimes(profile).latency(artifact))
-    compared = _compared(certificate, {name: found[name].value for name in NAMES})
+        names = list(certificate.measured)
+        timing = PartTimes(profile).latency(artifact) if is_timed(names) else None
+        recipe = certificate.recipe
+        found = measure(checkpoint.build(), data, task, recipe, artifact=artifact, timing=timing, names=names)
+    compared = _compared(certificate, {name: found[name].value if name in found else None for name in names})
     if unsaved := save_in_cache(profile):
         compared["remarks"].append(unsaved)
     return compared
@@ -128,7 +131,9 @@ def read_certificate(path: Path) -> Certificate:
     wanted = {*(f"training_{name}" for name in training), "images", "size", "inference_target", "inference_threads"}
     if missing := wanted - set(conditions):
         raise entries["conditions"].wrong(f"missing {', '.join(sorted(missing))}.", CHANGED)
-    costs = entries["limits"].mapping(required=NAMES)
+    costs = entries["limits"].entries()
+    for name, node in costs.items():
+        COSTS.find(name, where=node.where, error=RunError)
     keys = ("limit", "predicted", "measured", "verdict")
     fields = {name: node.mapping(required=keys) for name, node in costs.items()}
     batch = conditions["training_batch"].integer(low=1)
@@ -180,13 +185,13 @@ def _artifact(folder: Path, checkpoint: Checkpoint, target: str) -> bytes:
     return model
 
 
-def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, Any]:
+def _compared(certificate: Certificate, now: Mapping[str, float | None]) -> dict[str, Any]:
     costs = {
         name: {
             "certified": certificate.measured[name],
             "now": value,
             "limit": (limit := certificate.limits[name]),
-            "verdict": "no limit" if limit is None else "kept" if value <= limit else "over",
+            "verdict": _verdict(value, limit),
         }
         for name, value in now.items()
     }
@@ -206,6 +211,12 @@ def _compared(certificate: Certificate, now: Mapping[str, float]) -> dict[str, A
         "remarks": remarks,
         "costs": costs,
     }
+
+
+def _verdict(value: float | None, limit: float | None) -> str:
+    if limit is None:
+        return "no limit"
+    return "kept" if value is not None and value <= limit else "over"
 
 
 def _used(instructions: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +240,7 @@ def rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "cost": name,
             "certified": show(name, cost["certified"]),
-            "now": show(name, cost["now"]),
+            "now": "cannot be measured here" if cost["now"] is None else show(name, cost["now"]),
             "limit": "" if cost["limit"] is None else show(name, cost["limit"]),
             "verdict": cost["verdict"],
         }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medsearch.report import networks
 from medsearch.report.mixers import KINDS, kinds, short, stages_of
-from medsearch.report.networks import Data, milliseconds, or_last, text
+from medsearch.report.networks import Data, or_last, text
 
 GROUPS = (*(f"{kind} only" for kind in KINDS), "several families", *(f"with {kind}" for kind in KINDS))
 
@@ -58,19 +58,19 @@ def why_one_family(results: Data) -> Iterator[str]:
     present = [kind for kind in KINDS if f"with {kind}" in groups]
     if len(present) != 1:
         return
-    only = present[0]
+    only, costs = present[0], networks.objectives(results)[:1]
     own = standing(f"{only} only", results)
-    yield f"Every delivered network is built from {only} mixers alone: {_said(own)}."
+    yield f"Every delivered network is built from {only} mixers alone: {_said(own, costs)}."
     for kind in KINDS:
         other = standing(f"with {kind}", results)
         if kind != only and (other.trials or kind != "other"):
-            yield _compared(kind, other, only, own)
+            yield _compared(kind, other, only, own, costs)
 
 
-def _compared(kind: str, other: Standing, only: str, own: Standing) -> str:
+def _compared(kind: str, other: Standing, only: str, own: Standing, costs: Sequence[str]) -> str:
     if other.best is None:
         return f"No trial with {kind} was trained to the end, so this search says nothing about {kind}."
-    said = f"With {kind}: {_said(other)}."
+    said = f"With {kind}: {_said(other, costs)}."
     if own.error is not None and other.error is not None:
         gap = other.error - own.error
         said += f" That is {abs(gap):.4f} {'worse' if gap > 0 else 'better'} than the best with {only} alone."
@@ -79,9 +79,10 @@ def _compared(kind: str, other: Standing, only: str, own: Standing) -> str:
     return said + f" {other.on_front} on the front of the search, none among the delivered."
 
 
-def _said(group: Standing) -> str:
+def _said(group: Standing, costs: Sequence[str]) -> str:
+    """The best of a group, with these of its costs."""
     if group.best is None:
         return "no such trial was trained to the end"
     trials = f"{group.trials} trial{'' if group.trials == 1 else 's'}"
-    latency = text(group.best.get("latency_ms"), milliseconds)
-    return f"best error {text(group.error, '{:.4f}'.format)} of {trials} ({short(stages_of(group.best))}, {latency})"
+    said = ", ".join([short(stages_of(group.best)), *(networks.cost_text(group.best, name) for name in costs)])
+    return f"best error {text(group.error, '{:.4f}'.format)} of {trials} ({said})"

@@ -10,9 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from medsearch.core.units import format_bytes, format_count
 from medsearch.report.mixers import short, stages_of
-from medsearch.report.networks import Data, milliseconds, number, or_last, text
+from medsearch.report.networks import Data, cheapest_first, cost_text, number, or_last, text, title
 
 KEPT = 8
 _OTHER_LINES, _ALL_COSTS_WIDTH = 10, 70
@@ -52,16 +51,17 @@ def frame(moment: Moment, *, elapsed: float, width: int, height: int) -> Group:
     """The view: time, progress, best so far, last trials and front, in ``height`` lines if those are 16 or more."""
     rows = max(height - _OTHER_LINES - len(hint(moment)) // width, 4)
     most = max(rows - min(len(moment.trials), KEPT, rows // 2), 1)
-    front = by_latency(sorted(moment.front, key=_error)[:most])
+    front = by_first_cost(sorted(moment.front, key=_error)[:most])
     trials = moment.trials[-min(KEPT, rows - len(front)) :]
     parts: list[RenderableType] = [
         _head(moment, elapsed),
         _now(moment),
         Text(best_line(moment), style="bold", no_wrap=True, overflow="ellipsis"),
     ]
-    for title, shown in (("last trials", trials), (f"front ({len(moment.front)})", front)):
+    costs = costs_of(trials or front, 3 if width >= _ALL_COSTS_WIDTH else 1)
+    for heading, shown in (("last trials", trials), (f"front ({len(moment.front)})", front)):
         if shown:
-            parts += [Text(), _table(title, shown, costs=3 if width >= _ALL_COSTS_WIDTH else 1)]
+            parts += [Text(), _table(heading, shown, costs=costs)]
     return Group(*parts, Text(), Text(hint(moment), style="dim"))
 
 
@@ -122,35 +122,39 @@ def _now(moment: Moment) -> Table:
     return grid
 
 
-def _table(title: str, rows: Sequence[Data], *, costs: int) -> Table:
+def _table(heading: str, rows: Sequence[Data], *, costs: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style="dim")
     table.add_column("#", justify="right", width=4, no_wrap=True)
-    table.add_column(title, ratio=1, no_wrap=True, overflow="ellipsis")
-    for name, width in (("error", 6), ("latency", 8), ("memory", 7), ("params", 6))[: 1 + costs]:
-        table.add_column(name, justify="right", width=width, no_wrap=True)
+    table.add_column(heading, ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("error", justify="right", width=6, no_wrap=True)
+    for name in costs:
+        table.add_column(title(name), justify="right", width=8, no_wrap=True)
     table.add_column("", width=7, no_wrap=True)
     for row in rows:
         state = str(row.get("state") or "")
         said = ("" if state == "complete" else state,)
-        table.add_row(*map(Text, cells(row)[: 3 + costs] + said), style=_STYLES.get(state, ""))
+        table.add_row(*map(Text, cells(row, costs) + said), style=_STYLES.get(state, ""))
     return table
 
 
-def cells(row: Data) -> tuple[str, ...]:
-    """Number, mixers, error, latency, memory and parameters of a trial."""
+def costs_of(rows: Sequence[Data], most: int) -> tuple[str, ...]:
+    """The first costs of trials: what the search makes small comes before everything else."""
+    return tuple(dict.fromkeys(name for row in rows[:1] for name in row.get("costs") or {}))[:most]
+
+
+def cells(row: Data, costs: Sequence[str]) -> tuple[str, ...]:
+    """Number, mixers, error and these costs of a trial."""
     return (
         text(row.get("number"), "{:.0f}".format),
         short(stages_of(row)),
         error_text(row),
-        text(row.get("latency_ms"), milliseconds),
-        text(row.get("memory_bytes"), format_bytes),
-        text(row.get("parameters"), format_count),
+        *(cost_text(row, name) for name in costs),
     )
 
 
-def by_latency(rows: Sequence[Data]) -> tuple[Data, ...]:
-    """The fastest first; unknown ones last."""
-    return tuple(sorted(rows, key=lambda row: or_last(number(row.get("latency_ms")))))
+def by_first_cost(rows: Sequence[Data]) -> tuple[Data, ...]:
+    """The cheapest first; unknown ones last."""
+    return tuple(cheapest_first(rows, costs_of(rows, 1)))
 
 
 def _error(row: Data) -> float:

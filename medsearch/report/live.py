@@ -11,8 +11,19 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from medsearch.core.callback import Callback
-from medsearch.report.frame import KEPT, Moment, best_line, by_latency, cells, clock_text, frame, hint, progress_text
-from medsearch.report.networks import Data, number
+from medsearch.report.frame import (
+    KEPT,
+    Moment,
+    best_line,
+    by_first_cost,
+    cells,
+    clock_text,
+    costs_of,
+    frame,
+    hint,
+    progress_text,
+)
+from medsearch.report.networks import Data, number, title
 
 _QUIET_SECONDS = 30.0
 # An output that is gone: rich turns a pipe whose reader has left into SystemExit, which must not end a search.
@@ -85,8 +96,9 @@ class LiveSearch(Callback):
         moment = self._moment
         best = row if _better(row, moment.best) else moment.best
         self._moment = replace(moment, count=moment.count + 1, trials=(*moment.trials, row)[-KEPT:], best=best)
-        place, mixers, error, latency, memory, parameters = cells(row)
-        costs = f"{latency}, {memory}, {parameters} parameters"
+        names = costs_of([row], 3)
+        place, mixers, error, *values = cells(row, names)
+        costs = ", ".join(f"{title(name)} {value}" for name, value in zip(names, values, strict=True))
         self._event(f"trial {place} {row.get('id')}: error {error}, {costs}, {mixers}, {row.get('state')}")
 
     def earlier(self, trials: Sequence[Data], *, front: Sequence[Data]) -> None:
@@ -95,12 +107,12 @@ class LiveSearch(Callback):
         for row in trials:
             best = row if _better(row, best) else best
         moment = replace(self._moment, count=len(trials), trials=tuple(trials[-KEPT:]), best=best)
-        self._moment = replace(moment, front=by_latency(front))
+        self._moment = replace(moment, front=by_first_cost(front))
         self._event(f"going on after {best_line(moment)}")
 
     def front(self, rows: Sequence[Data]) -> None:
         """The best trade-offs so far, as entries of the results."""
-        self._moment = replace(self._moment, front=by_latency(rows))
+        self._moment = replace(self._moment, front=by_first_cost(rows))
         ids = ", ".join(str(row.get("id")) for row in self._moment.front)
         self._event(f"front of {len(rows)}: {ids}")
 

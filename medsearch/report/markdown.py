@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from medsearch.core.units import format_bytes, format_count, format_seconds
+from medsearch.core.units import format_bytes, format_seconds
 from medsearch.report import networks
 from medsearch.report.families import GROUPS, standing, why_one_family
 from medsearch.report.mixers import short, stages_of
@@ -92,19 +92,23 @@ def _best(results: Data) -> str:
     if best is None:
         return ""
     val, test = (networks.score(results, best.get(split)) for split in ("validation", "test"))
-    costs = (f"{name} {text(networks.best_known(best, name), networks.FORMS[name])}" for name in ("latency", "memory"))
+    costs = (f"{networks.title(name)} {networks.cost_text(best, name)}" for name in networks.shown(results))
     scores = f"{networks.metric_name(results)} {val} on validation data and {test} on test data"
     return f"Best: `{best.get('id')}` ({short(stages_of(best))}), {scores}, {', '.join(costs)}."
 
 
 def _delivered(results: Data) -> Iterator[str]:
     found, metric = networks.delivered(results), networks.metric_name(results)
-    head = ("", "network", "mixers by stage", "params", "MACs", f"val. {metric}", f"test {metric}", "latency", "memory")
-    yield from _table((*head, "ONNX", "verdict"), (_row(results, *pair) for pair in enumerate(found, 1)), left=3)
-    if found:
-        yield "\nLatency and memory: predicted → measured.\n"
+    counts, costs = networks.counts(found), networks.shown(results)
+    titles = [networks.title(name) for name in costs]
+    head = ("", "network", "mixers by stage", *map(networks.title, counts), f"val. {metric}", f"test {metric}", *titles)
+    rows = (_row(results, place, network, counts, costs) for place, network in enumerate(found, 1))
+    yield from _table((*head, "ONNX", "verdict"), rows, left=3)
+    said = " and ".join(titles)
+    if found and said:
+        yield f"\n{said[0].upper()}{said[1:]}: predicted → measured.\n"
     if found or results.get("trials"):
-        yield f"[![Error against latency and memory of all trials and delivered networks]({PICTURE})]({VECTORS})"
+        yield f"[![Error against {said or 'costs'} of all trials and delivered networks]({PICTURE})]({VECTORS})"
     refused = results.get("refused") or []
     notes = [*_notes(found), *(f"- `{entry.get('id')}` was refused: {_flat(entry.get('reason'))}" for entry in refused)]
     yield from ["", *notes] if notes else []
@@ -120,16 +124,16 @@ def _notes(found: list[Data]) -> Iterator[str]:
         yield f"- {'every network' if len(names) == len(found) > 1 else ', '.join(names)}: {note}"
 
 
-def _row(results: Data, place: int, network: Data) -> tuple[str, ...]:
+def _row(results: Data, place: int, network: Data, counts: Sequence[str], costs: Sequence[str]) -> tuple[str, ...]:
     name = f"`{network.get('id', DASH)}`"
     link = f"[{name}]({network['folder']})" if network.get("folder") else name
     return (
         str(place),
         f"**{link}** best" if network.get("best") else link,
         short(stages_of(network)),
-        *(text(network.get(count), format_count) for count in ("parameters", "macs")),
+        *(networks.cost_text(network, count) for count in counts),
         *(networks.score(results, network.get(split)) for split in ("validation", "test")),
-        *(networks.pair(network, cost) for cost in ("latency", "memory")),
+        *(networks.pair(network, cost) for cost in costs),
         text(network.get("onnx_bytes"), format_bytes),
         networks.verdict(network, results),
     )
@@ -158,13 +162,12 @@ def _budgets(results: Data) -> Iterator[str]:
     for index, budget in enumerate(networks.budgets(results)):
         name = budget.get("name", "")
         yield ("\n" if index else "") + f"**{_flat(networks.budget_text(budget))}**\n"
-        if name in networks.QUANTITIES:
-            head = ("network", "predicted", "interval", "measured", "off by", "of the limit")
-            yield from _table(head, (_kept(results, network, name) for network in found))
+        head = ("network", "predicted", "interval", "measured", "off by", "of the limit")
+        yield from _table(head, (_kept(results, network, name) for network in found))
 
 
 def _kept(results: Data, network: Data, name: str) -> tuple[str, ...]:
-    form = networks.FORMS[name]
+    form = networks.form(name, networks.cost(network, name).get("unit"))
     ends = ("predicted", "low", "high", "measured")
     predicted, low, high, measured = (networks.quantity(network, name, end) for end in ends)
     off = DASH if predicted is None or not measured else f"{100 * (predicted - measured) / measured:+.1f} %"
@@ -174,7 +177,7 @@ def _kept(results: Data, network: Data, name: str) -> tuple[str, ...]:
 
 
 def _prediction(results: Data) -> Iterator[str]:
-    for name in ("latency", "memory"):
+    for name in results.get("prediction") or {}:
         if said := networks.prediction_text(results, name):
             yield f"- {name}: {said}"
 

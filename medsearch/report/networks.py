@@ -7,22 +7,16 @@ dash.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from medsearch.core.units import format_bytes, format_count
+from medsearch.measurement.costs import COSTS, cost_named
 
 Data = Mapping[str, Any]
 
 DASH = "–"
-QUANTITIES = {
-    "memory": "memory_bytes",
-    "latency": "latency_ms",
-    "parameters": "parameters",
-    "inference": "inference_bytes",
-    "macs": "macs",
-    "file": "file_bytes",
-}
+MOST_SHOWN = 2
+"""Costs that have a column each."""
 
 
 def number(value: Any) -> float | None:
@@ -37,30 +31,59 @@ def text(value: Any, form: Callable[[float], str] = "{:.3g}".format) -> str:
     return DASH if known is None else form(known)
 
 
-def milliseconds(value: float) -> str:
-    """``0.95 ms``, three digits, and no powers of ten for the slow ones."""
-    return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
-
-
 def percent(value: float) -> str:
     """``3.1 %``, from a percentage."""
     return f"{value:.1f} %" if abs(value) < 10 else f"{value:.0f} %"
 
 
-FORMS: dict[str, Callable[[float], str]] = {
-    "memory": format_bytes,
-    "latency": milliseconds,
-    "parameters": format_count,
-    "inference": format_bytes,
-    "macs": format_count,
-    "file": format_bytes,
-}
+def form(name: str, unit: object = "") -> Callable[[float], str]:
+    """How values of a cost are written; a cost of a package that is not there has its unit behind it."""
+    if name in COSTS:
+        return cost_named(name, where="report").show
+    return lambda value: f"{value:.4g} {unit or ''}".rstrip()
+
+
+def unit(name: str, found: Iterable[Data]) -> str:
+    """What a cost is counted in, as these networks say where nothing else does."""
+    if name in COSTS:
+        return cost_named(name, where="report").unit
+    return next((str(known) for network in found if (known := cost(network, name).get("unit"))), "")
+
+
+def title(name: str) -> str:
+    """What a column or an axis with a cost is called."""
+    return cost_named(name, where="report").title if name in COSTS else name
+
+
+def cost(network: Data, name: str) -> Data:
+    """What is known of a cost of a trial or a delivered network."""
+    return (network.get("costs") or {}).get(name) or {}
 
 
 def quantity(network: Data, name: str, how: str) -> float | None:
-    """One of :data:`QUANTITIES` of a network, ``predicted``, ``measured`` or its ``low`` or ``high`` end."""
-    value = network.get(QUANTITIES.get(name, name))
-    return number(value.get(how)) if isinstance(value, Mapping) else number(value)
+    """A cost of a network, ``predicted``, ``measured`` or its ``low`` or ``high`` end."""
+    return number(cost(network, name).get(how))
+
+
+def cost_text(network: Data, name: str) -> str:
+    """``12.3 ms``: the measured value where there is one, else the predicted one."""
+    return text(best_known(network, name), form(name, cost(network, name).get("unit")))
+
+
+def objectives(results: Data) -> list[str]:
+    """The costs that the search made small beside the error, the most important first."""
+    return list(results.get("objectives") or [])
+
+
+def shown(results: Data) -> list[str]:
+    """The costs that have a column each: as many of the first objectives as there is room for."""
+    return objectives(results)[:MOST_SHOWN]
+
+
+def counts(networks: Iterable[Data]) -> list[str]:
+    """The costs that need no measuring and that these networks have, the number of weights among them."""
+    known = {name for network in networks for name in network.get("costs") or {}}
+    return [name for name in COSTS if COSTS[name].exact and name in known]  # type: ignore[attr-defined]
 
 
 def best_known(network: Data, name: str) -> float | None:
@@ -71,7 +94,8 @@ def best_known(network: Data, name: str) -> float | None:
 
 def pair(network: Data, name: str) -> str:
     """``812 → 830 MB``: predicted, then measured."""
-    before, after = (text(quantity(network, name, how), FORMS[name]) for how in ("predicted", "measured"))
+    written = form(name, cost(network, name).get("unit"))
+    before, after = (text(quantity(network, name, how), written) for how in ("predicted", "measured"))
     if before == after == DASH:
         return DASH
     value, _, unit = before.partition(" ")
@@ -79,8 +103,13 @@ def pair(network: Data, name: str) -> str:
 
 
 def delivered(results: Data) -> list[Data]:
-    """The delivered networks, the fastest first; their places in this list number them everywhere."""
-    return sorted(results.get("delivered") or [], key=lambda network: or_last(best_known(network, "latency")))
+    """The delivered networks, the cheapest first; their places in this list number them everywhere."""
+    return cheapest_first(results.get("delivered") or [], objectives(results)[:1])
+
+
+def cheapest_first(found: Iterable[Data], names: Sequence[str]) -> list[Data]:
+    """Networks by these costs; unknown ones last."""
+    return sorted(found, key=lambda network: [or_last(best_known(network, name)) for name in names])
 
 
 def or_last(value: float | None) -> float:
@@ -106,8 +135,7 @@ def limit(results: Data, name: str) -> float | None:
 def limit_text(budget: Data) -> str:
     """``memory ≤ 1 GB``."""
     name = budget.get("name", "")
-    form = FORMS.get(name, lambda value: f"{value:g} {budget.get('unit') or ''}".rstrip())
-    return f"{name} ≤ {text(budget.get('limit'), form)}"
+    return f"{name} ≤ {text(budget.get('limit'), form(name, budget.get('unit')))}"
 
 
 def budget_text(budget: Data) -> str:
@@ -121,7 +149,7 @@ def share(network: Data, name: str, results: Data) -> str:
     used, most = best_known(network, name), limit(results, name)
     if used is None or not most:
         return ""
-    return f"{percent(100 * used / most)} of {FORMS[name](most)}"
+    return f"{percent(100 * used / most)} of {form(name, cost(network, name).get('unit'))(most)}"
 
 
 def over(network: Data, results: Data) -> list[str]:
@@ -138,7 +166,7 @@ def verdict(network: Data, results: Data) -> str:
     """``fits``, ``fits (latency predicted)``, ``over: memory`` or ``unknown: memory``."""
     if broken := over(network, results):
         return f"over: {', '.join(broken)}"
-    names = [name for budget in budgets(results) if (name := budget.get("name", "")) in QUANTITIES]
+    names = [budget.get("name", "") for budget in budgets(results)]
     if unknown := [name for name in names if best_known(network, name) is None]:
         return f"unknown: {', '.join(unknown)}"
     guessed = [name for name in names if quantity(network, name, "measured") is None]
@@ -207,17 +235,17 @@ def prediction_text(results: Data, name: str) -> str:
 
 def compression_rows(results: Data) -> list[tuple[str, str, str, str]]:
     """Size, latency and every metric of a compressed network: what, before, after, and how it changed."""
-    before, after = (results.get(form) or {} for form in ("float", "int8"))
+    before, after = (results.get(side) or {} for side in ("float", "int8"))
     rows = []
     for name, key, ratio in (("size", "bytes", "size_ratio"), ("latency", "latency_ms", "ratio")):
-        form: Callable[[float], str] = format_bytes if key == "bytes" else milliseconds
-        rows.append((name, text(before.get(key), form), text(after.get(key), form), _times(results, ratio)))
-    old, new = (form.get("metrics") or {} for form in (before, after))
+        written = form("file" if key == "bytes" else "latency")
+        rows.append((name, text(before.get(key), written), text(after.get(key), written), _times(results, ratio)))
+    old, new = (side.get("metrics") or {} for side in (before, after))
     for metric in dict.fromkeys([*old, *new]):
         was, now = number(old.get(metric)), number(new.get(metric))
         change = DASH if was is None or now is None else f"{now - was:+.3f}"
-        form = metric_form(results, metric)
-        rows.append((label(results, metric), text(was, form), text(now, form), change))
+        written = metric_form(results, metric)
+        rows.append((label(results, metric), text(was, written), text(now, written), change))
     return rows
 
 

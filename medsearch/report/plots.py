@@ -31,9 +31,10 @@ _LOG_FROM = 8.0  # largest by smallest value from which an axis is logarithmic
 _FAR = 20.0  # a limit this many times beyond everything is named but not drawn
 _NEAR = ((0, 11), (11, 0), (0, -11), (-11, 0), (9, 9), (9, -9), (-9, -9), (-9, 9))  # where a number may stand, points
 _BESIDE = (*_NEAR, (0, 20), (20, 0), (0, -20), (-20, 0))
-_UNITS = {"memory": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), "latency": ((1.0, "ms"),)}
+_BYTES, _COUNTS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SCALES = {"bytes": _BYTES, "parameters": _COUNTS, "MAC": _COUNTS}
+_MOST_PANELS = 4
 _KEY_COLUMNS = (0.08, 0.1, 0.235, 0.56, 0.7, 0.85)
-_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,8 @@ def _draw(results: Data) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    costs = ["latency", "memory", *(name for name in ("parameters", "macs") if networks.limit(results, name))]
+    limited = (budget.get("name", "") for budget in networks.budgets(results))
+    costs = list(dict.fromkeys((*networks.shown(results), *limited)))[:_MOST_PANELS] or [""]
     trials, found = _points(results, results.get("trials") or []), _points(results, networks.delivered(results))
     key = _LINE * (len(networks.delivered(results)) + 1.5)
     height = _PANELS + _LEGEND + key
@@ -95,7 +97,7 @@ def _points(results: Data, found: Sequence[Data]) -> list[_Point]:
     points = []
     for place, network in enumerate(found, 1):
         error = networks.error(network)
-        known = {name: networks.best_known(network, name) for name in networks.QUANTITIES}
+        known = {name: networks.best_known(network, name) for name in network.get("costs") or {}}
         cost = {name: value for name, value in known.items() if value is not None}
         kind = leading(stages_of(network), families)
         if error is not None:
@@ -111,24 +113,25 @@ def _panel(panel: Axes, results: Data, name: str, trials: list[_Point], found: l
     limit = networks.limit(results, name)
     near = limit is not None and limit <= _FAR * max(costs, default=limit)
     shown = [*costs, limit] if limit is not None and near else costs
-    unit, size = _unit(name, max(shown, default=1e9))
+    counted = networks.unit(name, (point.network for point in (*trials, *found)))
+    unit, size = _unit(counted, max(shown, default=1e9))
     _scale(panel, "x", [cost / size for cost in shown])
     _trials(panel, name, size, trials)
     _delivered(panel, name, size, trials, found)
     if limit is not None:
-        _limit(panel, limit / size if near else None, networks.FORMS[name](limit))
+        _limit(panel, limit / size if near else None, networks.form(name, counted)(limit))
     if not costs:
         panel.text(0.5, 0.5, "nothing to show", transform=panel.transAxes, ha="center", color="0.4")
     conditions = next((b.get("conditions") for b in networks.budgets(results) if b.get("name") == name), None)
-    panel.set_xlabel(f"{name} ({unit})" + (f"\n{conditions}" if conditions else ""))
+    panel.set_xlabel(f"{networks.title(name)} ({unit})" + (f"\n{conditions}" if conditions else ""))
     panel.grid(color="0.92")
     panel.set_axisbelow(True)
     _numbers(panel, [(point.cost[name] / size, point.error) for point in found], [point.place for point in found])
 
 
-def _unit(name: str, largest: float) -> tuple[str, float]:
+def _unit(counted: str, largest: float) -> tuple[str, float]:
     """What an axis counts in, by its largest value: 1 GB is better read as 1000 MB."""
-    units = _UNITS.get(name, _COUNTS)
+    units = _SCALES.get(counted, ((1.0, counted),))
     return next(((unit, size) for size, unit in units if largest >= 2 * size), (units[-1][1], units[-1][0]))
 
 
@@ -226,16 +229,17 @@ def _legend(figure: Figure, trials: list[_Point], found: list[_Point], y: float)
 
 def _key(figure: Figure, results: Data, *, top: float, step: float) -> None:
     """Under the panels: which network each number is."""
-    costs_head = ("latency pred. → meas.", "memory pred. → meas.")
+    shown = networks.shown(results)
+    costs_head = (f"{networks.title(cost)} pred. → meas." for cost in shown)
     rows: list[tuple[str, ...]] = [
         ("", "network", "mixers by stage", f"{networks.metric_name(results)}: val. | test", *costs_head)
     ]
     for place, network in enumerate(networks.delivered(results), 1):
         scores = (networks.score(results, network.get(split)) for split in ("validation", "test"))
         name = f"{network.get('id')}{' (best)' if network.get('best') else ''}"
-        costs = (networks.pair(network, cost) for cost in ("latency", "memory"))
+        costs = (networks.pair(network, cost) for cost in shown)
         rows.append((str(place), name, short(stages_of(network)), " | ".join(scores), *costs))
     for line, row in enumerate(rows if len(rows) > 1 else []):
         color = "black" if line else "0.35"
-        for x, cell in zip(_KEY_COLUMNS, row, strict=True):
+        for x, cell in zip(_KEY_COLUMNS, row, strict=False):
             figure.text(x, top - (line + 0.5) * step, cell, va="center", fontsize=10, color=color)

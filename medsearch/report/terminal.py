@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -10,10 +10,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from medsearch.core.units import format_count
 from medsearch.report import networks
 from medsearch.report.mixers import short, stages_of
-from medsearch.report.networks import DASH, Data, text
+from medsearch.report.networks import DASH, Data
 
 _TABLE_WIDTH = 78
 
@@ -45,13 +44,13 @@ def _table(results: Data, found: list[Data]) -> Table:
     table = _ruled()
     table.add_column("", justify="right", style="dim")
     table.add_column("network\nmixers by stage", min_width=15)
-    table.add_column("params\nMACs", justify="right", no_wrap=True)
+    table.add_column("\n".join(map(networks.title, networks.counts(found))), justify="right", no_wrap=True)
     table.add_column(f"val. {metric}\ntest {metric}", justify="right", no_wrap=True)
-    table.add_column("latency, ms\npred. → meas.", justify="right", no_wrap=True)
-    table.add_column("memory\npred. → meas.", justify="right")
+    for name in networks.shown(results):
+        table.add_column(f"{networks.title(name)}\npred. → meas.", justify="right")
     table.add_column("verdict", min_width=8)
     for place, network in enumerate(found, 1):
-        table.add_row(str(place), *_row(results, network))
+        table.add_row(str(place), *_row(results, network, networks.counts(found)))
     return table
 
 
@@ -59,14 +58,12 @@ def _ruled() -> Table:
     return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
 
 
-def _row(results: Data, network: Data) -> list[Text]:
-    latency = Text("\n".join(_cost(results, network, "latency")).replace(" ms", ""))
+def _row(results: Data, network: Data, counts: Sequence[str]) -> list[Text]:
     return [
         _name(network).append("\n" + short(stages_of(network)).replace("·", " · ")),
-        Text(f"{text(network.get('parameters'), format_count)}\n{text(network.get('macs'), format_count)}"),
+        Text("\n".join(networks.cost_text(network, name) for name in counts)),
         Text("\n".join(networks.score(results, network.get(split)) for split in ("validation", "test"))),
-        latency,
-        Text("\n".join(_cost(results, network, "memory"))),
+        *(Text("\n".join(_cost(results, network, name))) for name in networks.shown(results)),
         _verdict(results, network),
     ]
 
@@ -96,11 +93,13 @@ def _list(results: Data, found: list[Data]) -> Table:
 
 def _lines(results: Data, network: Data) -> Iterator[str]:
     yield short(stages_of(network)).replace("·", " · ")
-    yield f"{text(network.get('parameters'), format_count)} params, {text(network.get('macs'), format_count)} MACs"
+    yield ", ".join(
+        f"{networks.cost_text(network, name)} {networks.title(name)}" for name in networks.counts([network])
+    )
     val, test = (networks.score(results, network.get(split)) for split in ("validation", "test"))
     yield f"{networks.metric_name(results)}: val. {val}, test {test}"
-    for name in ("latency", "memory"):
-        yield f"{name}: " + ", ".join(part for part in _cost(results, network, name) if part)
+    for name in networks.shown(results):
+        yield f"{networks.title(name)}: " + ", ".join(part for part in _cost(results, network, name) if part)
 
 
 def _facts(results: Data) -> Table:
@@ -116,7 +115,7 @@ def _facts(results: Data) -> Table:
 
 def _facts_by_label(results: Data) -> Iterator[tuple[str, list[str]]]:
     yield "budgets", [networks.budget_text(budget) for budget in networks.budgets(results)]
-    said = ((name, networks.prediction_text(results, name)) for name in ("latency", "memory"))
+    said = ((name, networks.prediction_text(results, name)) for name in results.get("prediction") or {})
     yield "prediction", [f"{name}: {sentence}" for name, sentence in said if sentence]
     yield "refused", [f"{entry.get('id')}: {entry.get('reason')}" for entry in results.get("refused") or []]
     yield "remarks", [str(remark) for remark in results.get("remarks") or []]

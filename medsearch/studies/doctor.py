@@ -6,7 +6,6 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from medsearch.core.errors import UsageError
 from medsearch.core.files import append_row, read_rows
 from medsearch.core.units import format_bytes
 from medsearch.measurement.calibration import Accuracy, Measured, calibrate
+from medsearch.measurement.costs import wanted
 from medsearch.measurement.device import Profile
 from medsearch.measurement.memory.processor import instructions
 from medsearch.measurement.model import Conditions, CostModel
@@ -42,6 +42,8 @@ FIELDS = (
 )
 
 
+CORRECTED = ("latency", "memory")
+"""The costs whose predictions are judged."""
 TOGETHER = 50
 """Networks that are timed in turns; then their rows are written."""
 
@@ -86,11 +88,12 @@ def doctor(
     if profile:
         return make_profile(setup, known, say=say)
     conditions = Conditions(size=setup.data.size, batch=setup.recipe.batch, precision="fp32", threads=threads)
-    cost = CostModel(setup.interface, conditions, known, loss=setup.task.loss)
+    cost = CostModel(setup.interface, conditions, known, names=wanted(CORRECTED, ()), loss=setup.task.loss)
     rng = random.Random(0)
     drawn = [setup.space.sample(rng) for _ in range(CALIBRATION_NETWORKS + (predictions or 0))]
-    measure = partial(setup.measured, milliseconds=cost.times.whole)
-    calibrate(cost, drawn[:CALIBRATION_NETWORKS], measure, known=known.residuals.get(profiled(setup)))
+    first = drawn[:CALIBRATION_NETWORKS]
+    measured = setup.measured(first, CORRECTED, cost.times.whole)
+    calibrate(cost, first, measured, known=known.residuals.get(profiled(setup)))
     if feasible and out is not None:
         return feasibility(setup, cost, trials=feasible, strategy=strategy, out=out)
     rows = read_rows(out)
@@ -171,7 +174,7 @@ def _machine(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _compare(cost: CostModel, setup: Setup, genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
-    found = setup.measured(genotypes, cost.times.whole)
+    found = setup.measured(genotypes, CORRECTED, cost.times.whole)
     return [_row(cost, genotype, real) for genotype, real in zip(genotypes, found, strict=True)]
 
 
@@ -180,13 +183,13 @@ def _row(cost: CostModel, genotype: Genotype, real: Measured) -> dict[str, Any]:
     return {
         "id": genotype.id,
         "mixers": "/".join(genotype.mixers),
-        "parameters": int(predicted.parameters.value),
-        "macs": int(predicted.macs.value),
-        "memory_predicted": predicted.memory.value,
-        "memory_measured": real.memory,
+        "parameters": int(predicted["parameters"].value),
+        "macs": int(predicted["macs"].value),
+        "memory_predicted": predicted["memory"].value,
+        "memory_measured": real["memory"],
         "latency_sum": cost.sums(genotype).latency,
-        "latency_predicted": predicted.latency.value,
-        "latency_low": predicted.latency.low,
-        "latency_high": predicted.latency.high,
-        "latency_measured": real.latency,
+        "latency_predicted": predicted["latency"].value,
+        "latency_low": predicted["latency"].low,
+        "latency_high": predicted["latency"].high,
+        "latency_measured": real["latency"],
     }

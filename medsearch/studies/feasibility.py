@@ -79,8 +79,8 @@ def feasibility(
     rng = random.Random(seed)
     drawn = [setup.space.sample(rng) for _ in range(DRAWN)]
     budget = Budget(
-        memory=_quartile(cost(genotype).memory.value for genotype in drawn),
-        latency=_quartile(cost(genotype).latency.value for genotype in drawn),
+        memory=_quartile(cost(genotype)["memory"].value for genotype in drawn),
+        latency=_quartile(cost(genotype)["latency"].value for genotype in drawn),
     )
 
     search, done = _search(setup, cost, budget, trials=trials, strategy=strategy, seed=seed)
@@ -123,7 +123,7 @@ def _search(
     """The search, over, and its trials."""
 
     def evaluate(genotype: Genotype, *_: Any, **__: Any) -> _Size:
-        return _Size(error=1 / math.log(cost(genotype).macs.value))
+        return _Size(error=1 / math.log(cost.macs(genotype)))
 
     with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:
         search = Search(
@@ -131,9 +131,10 @@ def _search(
             strategy=read_strategy(strategy, where="--strategy"),
             cost=cost,
             budget=budget,
+            objectives=tuple(budget),
             evaluate=evaluate,
             executor=executor,
-            store=Store(f"sqlite:///{folder}/study.db", setup.space),
+            store=Store(f"sqlite:///{folder}/study.db", setup.space, objectives=tuple(budget)),
             seed=seed,
         )
         return search, list(search.run(until=lambda history: len(history) >= trials))
@@ -178,17 +179,17 @@ def _measured(
 
 def _rows(setup: Setup, cost: CostModel, budget: Budget, genotypes: Sequence[Genotype]) -> Iterator[dict[str, Any]]:
     """What was predicted of networks, and what they take."""
-    found = setup.measured(genotypes, cost.times.whole)
+    found = setup.measured(genotypes, tuple(budget), cost.times.whole)
     return (_row(cost(genotype), real, budget) for genotype, real in zip(genotypes, found, strict=True))
 
 
 def _row(predicted: Costs, real: Measured, budget: Budget) -> dict[str, Any]:
     return {
-        "memory_predicted": predicted.memory.value,
-        "memory_upper": predicted.memory.high,
-        "memory_measured": real.memory,
-        "latency_predicted": predicted.latency.value,
-        "latency_upper": predicted.latency.high,
-        "latency_measured": real.latency,
-        "kept": str(real.memory <= budget["memory"] and real.latency <= budget["latency"]),
+        "memory_predicted": predicted["memory"].value,
+        "memory_upper": predicted["memory"].high,
+        "memory_measured": real["memory"],
+        "latency_predicted": predicted["latency"].value,
+        "latency_upper": predicted["latency"].high,
+        "latency_measured": real["latency"],
+        "kept": str(all(real[name] <= limit for name, limit in budget.items())),
     }

@@ -13,6 +13,7 @@ medsearch's own tests ask the same of what it ships.
 """
 
 from medsearch.testing.blocks import check_channel, check_mixer
+from medsearch.testing.costs import check_cost
 from medsearch.testing.evaluators import check_evaluator
 from medsearch.testing.readers import check_reader
 from medsearch.testing.strategies import check_strategy
@@ -21,6 +22,7 @@ from medsearch.testing.tasks import check_task
 
 __all__ = [
     "check_channel",
+    "check_cost",
     "check_evaluator",
     "check_mixer",
     "check_reader",

@@ -125,3 +125,24 @@ def test_whatever_is_written_gives_a_number_above_zero_or_an_error_with_an_examp
 @given(st.floats(min_value=1e-6, max_value=59.0))
 def test_a_time_that_is_shown_reads_back_within_rounding(time):
     assert math.isclose(units.parse_seconds(units.format_seconds(time)), time, rel_tol=5.01e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5mJ", 5e-3), ("5 MJ", 5e6), ("0.4uJ", 4e-7), ("3J", 3.0), ("1e3 kJ", 1e6)]
+)
+def test_units_of_other_packages_take_prefixes_whose_case_counts(text, value):
+    assert units.parse_si(text, "J", where="x") == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["5", "5m", "5 mj", "5xJ", "mJ", "0J", "-1J", "1e999J", ""])
+def test_other_units_and_no_number_are_refused(text):
+    with pytest.raises(BudgetError, match=r"x: expected a number of J"):
+        units.parse_si(text, "J", where="x")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(5e-3, "5 mJ"), (1234.0, "1.23 kJ"), (0.99996, "1 J"), (3e-15, "0.003 pJ"), (0.0, "0 J"), (float("inf"), "inf J")],
+)
+def test_prefixes_are_shown_with_three_digits(value, said):
+    assert units.format_si(value, "J") == said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -14,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medsearch.backbones import Interface, Network, build
 from medsearch.core.config import parse_yaml
-from medsearch.measurement.calibration import Accuracy, Measured, calibrate
+from medsearch.measurement.calibration import Accuracy, calibrate
 from medsearch.measurement.device import Profile
-from medsearch.measurement.estimate import Estimate
+from medsearch.measurement.estimate import Correction, Estimate
 from medsearch.measurement.latency.residual import ResidualModel
-from medsearch.measurement.model import Conditions, Correction, CostModel, _lanes
+from medsearch.measurement.model import Conditions, CostModel, _lanes
 from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
 
 SPACE = """\
@@ -72,12 +71,12 @@ def test_parameters_and_multiply_adds_are_those_of_the_built_network(dims: int, 
     for genotype in [space(dims).sample(rng) for _ in range(5)]:
         found = cost(genotype)
         image_BCS = torch.zeros(1, 1, *SIZE[dims])
-        assert (found.parameters.value, found.macs.value) == counted(build(genotype, cost.interface), image_BCS)
-        for exact in (found.parameters, found.macs):
+        assert (found["parameters"].value, found["macs"].value) == counted(build(genotype, cost.interface), image_BCS)
+        for exact in (found["parameters"], found["macs"]):
             assert (exact.low, exact.high, exact.how) == (exact.value, exact.value, "analytic")
-        assert (found.macs.unit, found.memory.unit, found.latency.unit) == ("MAC", "bytes", "ms")
-        assert found.memory.how == found.latency.how == "predicted"
-        assert 0 < found.latency.value < 1e3 and found.memory.value > 20 * found.parameters.value
+        assert (found["macs"].unit, found["memory"].unit, found["latency"].unit) == ("MAC", "bytes", "ms")
+        assert found["memory"].how == found["latency"].how == "predicted"
+        assert 0 < found["latency"].value < 1e3 and found["memory"].value > 20 * found["parameters"].value
 
 
 def test_multiply_adds_and_parameters_of_a_small_network_by_hand(profile: Profile) -> None:
@@ -88,8 +87,8 @@ def test_multiply_adds_and_parameters_of_a_small_network_by_hand(profile: Profil
     genotype = Genotype(2, Part.of("conv", stride=2), stages, Part.of("classify"))
     interface = Interface(task="classification", channels=1, outputs=3)
     cost = CostModel(interface, Conditions(size=SIZE[2], batch=2, precision="fp32"), profile)(genotype)
-    assert cost.macs.value == 5040 + 5040 + 17_920 + 24
-    assert cost.parameters.value == 88 + 88 + (128 + 32 + 128 + 8) + 16 + 27
+    assert cost["macs"].value == 5040 + 5040 + 17_920 + 24
+    assert cost["parameters"].value == 88 + 88 + (128 + 32 + 128 + 8) + 16 + 27
 
 
 def test_what_is_known_is_not_measured_again(profile: Profile) -> None:
@@ -107,15 +106,18 @@ def test_a_deeper_network_takes_more_by_what_its_blocks_take(profile: Profile) -
     cost = model(2, profile)
     one, two, three = (cost(space(2).with_option("stages.1.depth", depth)) for depth in (1, 2, 3))
     for name in ("parameters", "macs", "memory", "latency"):
-        steps = [getattr(b, name).value - getattr(a, name).value for a, b in ((one, two), (two, three))]
+        steps = [b[name].value - a[name].value for a, b in ((one, two), (two, three))]
         assert steps[0] > 0 and steps[0] == pytest.approx(steps[1], rel=0.01), name
 
 
 def test_a_larger_batch_takes_more_memory_and_nothing_else(profile: Profile) -> None:
     genotype, small = space(2).first(), model(2, profile)
     large = CostModel(small.interface, Conditions(size=SIZE[2], batch=20, precision="fp32"), profile)
-    assert large(genotype).memory.value > 4 * small(genotype).memory.value
-    assert (large(genotype).latency, large(genotype).macs) == (small(genotype).latency, small(genotype).macs)
+    assert large(genotype)["memory"].value > 4 * small(genotype)["memory"].value
+    assert (large(genotype)["latency"], large(genotype)["macs"]) == (
+        small(genotype)["latency"],
+        small(genotype)["macs"],
+    )
 
 
 def test_an_estimate_without_doubt_is_a_point() -> None:
@@ -161,11 +163,12 @@ def test_calibration_corrects_and_judges_every_network_by_the_others(profile: Pr
     # Invented: memory 1.0, 1.2 and 1.5 times the sums, latency twice the sums.
     real = dict(zip(three, [(1.0, 2.0), (1.2, 2.0), (1.5, 2.0)], strict=True))
 
-    def measure(genotypes: Sequence[Genotype]) -> list[Measured]:
-        pairs = zip(sums, (real[genotype] for genotype in genotypes), strict=True)
-        return [Measured(memory=total.memory * a, latency=total.latency * b) for total, (a, b) in pairs]
+    measured = [
+        {"memory": total.memory * real[genotype][0], "latency": total.latency * real[genotype][1]}
+        for total, genotype in zip(sums, three, strict=True)
+    ]
 
-    found = calibrate(cost, three, measure)
+    found = calibrate(cost, three, measured)
     # Left out: 1.0 is predicted as the median of 1.2 and 1.5, 1.35: 35 % over.  1.2 as that of 1.0 and 1.5, 1.25:
     # 4.17 % over.  1.5 as that of 1.0 and 1.2, 1.1: 26.67 % under.
     assert found["memory"].networks == 3
@@ -174,19 +177,19 @@ def test_calibration_corrects_and_judges_every_network_by_the_others(profile: Pr
     assert found["latency"].largest_error_percent == pytest.approx(0.0, abs=1e-9)
     # With all three: factor 1.2, the worst 1.5 / 1.2 - 1 = 0.25 off, times 1.25 = 0.3125.
     after = cost(three[0])
-    assert after.memory.value == pytest.approx(1.2 * before.memory.value)
-    assert after.memory.high == pytest.approx(1.2 * 1.3125 * before.memory.value)
-    assert (after.latency.value, after.latency.high) == (pytest.approx(2 * before.latency.value), after.latency.value)
-    assert (after.macs, after.parameters) == (before.macs, before.parameters)
+    assert after["memory"].value == pytest.approx(1.2 * before["memory"].value)
+    assert after["memory"].high == pytest.approx(1.2 * 1.3125 * before["memory"].value)
+    assert after["latency"].high == after["latency"].value == pytest.approx(2 * before["latency"].value)
+    assert (after["macs"], after["parameters"]) == (before["macs"], before["parameters"])
 
 
 def test_one_network_alone_is_judged_by_itself(profile: Profile) -> None:
     cost, genotype = model(2, profile), space(2).first()
     memory, latency, _ = cost.sums(genotype)
-    found = calibrate(cost, [genotype], lambda _: [Measured(memory=3 * memory, latency=latency / 2)])
+    found = calibrate(cost, [genotype], [{"memory": 3 * memory, "latency": latency / 2}])
     assert found["memory"].largest_error_percent == pytest.approx(0.0, abs=1e-9)
-    assert cost(genotype).memory.value == pytest.approx(3 * memory)
-    assert cost(genotype).latency.value == pytest.approx(latency / 2)
+    assert cost(genotype)["memory"].value == pytest.approx(3 * memory)
+    assert cost(genotype)["latency"].value == pytest.approx(latency / 2)
 
 
 def test_networks_are_a_test_of_what_a_profile_knows(profile: Profile) -> None:
@@ -194,9 +197,7 @@ def test_networks_are_a_test_of_what_a_profile_knows(profile: Profile) -> None:
     memory, latency, _ = cost.sums(genotype)
     known = ResidualModel(constant=math.log(2.0), spread=0.1)
     for real, high in ((2.1, 2 * math.exp(0.1)), (3.0, 3.0)):  # within the interval, and beyond it
-        found = calibrate(
-            cost, [genotype], lambda _, real=real: [Measured(memory=memory, latency=real * latency)], known=known
-        )
+        found = calibrate(cost, [genotype], [{"memory": memory, "latency": real * latency}], known=known)
         assert found["latency"].largest_error_percent == pytest.approx(100 * (1 - 2 / real))
-        assert cost(genotype).latency.value == pytest.approx(2 * latency)
-        assert cost(genotype).latency.high == pytest.approx(high * latency)
+        assert cost(genotype)["latency"].value == pytest.approx(2 * latency)
+        assert cost(genotype)["latency"].high == pytest.approx(high * latency)

@@ -16,6 +16,8 @@ from medsearch.nas import STRATEGIES, Search, Store, Trial
 from medsearch.spaces import Genotype, Space, read_space
 from medsearch.testing.strategies import toy_data
 
+OBJECTIVES = ("latency", "memory")
+
 
 def read(**changes: Any) -> Space:
     """The toy space, with other values."""
@@ -70,9 +72,10 @@ def make_search(folder: Path, **changes: Any) -> Search:
         "strategy": STRATEGIES["random"](),
         "cost": cost,
         "budget": Budget(),
+        "objectives": OBJECTIVES,
         "evaluate": evaluate,
         "executor": Now(),
-        "store": Store(f"sqlite:///{folder / 'study.db'}", space),
+        "store": Store(f"sqlite:///{folder / 'study.db'}", space, objectives=OBJECTIVES),
     }
     return Search(**{**fixed, **changes})
 
@@ -84,7 +87,7 @@ def make_trial(genotype: Genotype, *, number: int = 0, objectives: Any = None, *
         "number": number,
         "genes": changes.pop("space", read()).encode(genotype),
         "genotype": genotype,
-        "objectives": objectives or (result.error, costs.latency.value, costs.memory.value),
+        "objectives": objectives or (result.error, costs["latency"].value, costs["memory"].value),
         "metrics": result.metrics,
         "curve": result.curve,
         "state": "complete",

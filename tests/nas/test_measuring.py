@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medsearch.measurement.budget import Budget, Costs
 from medsearch.measurement.estimate import Estimate
-from medsearch.nas import Trial
+from medsearch.nas import STRATEGIES, Store, Trial, choose
 from medsearch.spaces import Genotype
+from medsearch.testing.strategies import toy_space as read_toy
 
 Make = Callable[..., Any]
 
@@ -38,7 +40,7 @@ class Measuring:
         assert list(names) == ["latency"]
         self.asked.append(genotype)
         latency = Estimate.exact(self.factor * channels(genotype), "ms", "measured")
-        return replace(self.cost(genotype), latency=latency)
+        return self.cost(genotype) | {"latency": latency}
 
 
 @pytest.mark.parametrize(("factor", "widest"), [(0.95, 24), (1.05, 16)])
@@ -79,3 +81,55 @@ def test_each_network_is_tried_in_its_own_way_which_is_noted(search: Make, score
     for trial in found.run(until=until(5)):
         assert trial.facts["way"]["batch"] == trial.facts["seconds"] == channels(trial.genotype)
         assert trial.facts["costs"]["memory"]["value"] == 1e6 * channels(trial.genotype)
+
+
+class Counting:
+    """Measures a cost that is never predicted: one a channel."""
+
+    def __init__(self, cost: Callable[[Genotype], Costs]) -> None:
+        self.cost = cost
+        self.asked: list[Sequence[str]] = []
+
+    def __call__(self, genotype: Genotype, names: Sequence[str]) -> Costs:
+        self.asked.append(names)
+        return self.cost(genotype) | {"file": Estimate.exact(channels(genotype), "bytes", "measured")}
+
+
+def test_a_limit_on_what_is_never_predicted_is_kept_by_measuring(search: Make) -> None:
+    found = search(budget=Budget(file=24.0))
+    found.measure = Counting(found.cost)
+    trials = list(found.run(until=until(12)))
+    assert len(trials) == 12
+    assert max(channels(trial.genotype) for trial in trials) == 24
+    assert all(trial.facts["costs"]["file"]["how"] == "measured" for trial in trials)
+
+
+def test_a_limit_on_what_is_neither_predicted_nor_measured_is_kept_by_nothing(search: Make) -> None:
+    found = search(budget=Budget(file=24.0))
+    assert list(found.run(until=until(1))) == []
+    found.measure = lambda genotype, names: found.cost(genotype)
+    assert list(found.run(until=until(1))) == []
+
+
+def test_an_objective_that_is_never_predicted_is_measured_before_the_trial(search: Make, tmp_path: Path) -> None:
+    objectives = ("file", "macs", "memory")
+    store = Store(f"sqlite:///{tmp_path / 'three.db'}", read_toy(), objectives=objectives)
+    found = search(objectives=objectives, store=store)
+    measure = found.measure = Counting(found.cost)
+    trials = list(found.run(until=until(12)))
+    assert len(trials) == 12
+    assert {tuple(names) for names in measure.asked} == {("file",)}
+    for trial in trials:
+        assert trial.objectives is not None
+        wide = channels(trial.genotype)
+        assert trial.objectives[1:] == (wide, wide, 1e6 * wide)
+        assert list(trial.facts["costs"])[:3] == list(objectives)
+
+
+def test_one_cost_beside_the_error_is_enough_for_every_strategy(search: Make, tmp_path: Path) -> None:
+    for name in STRATEGIES:
+        store = Store(f"sqlite:///{tmp_path / name}.db", read_toy(), objectives=("macs",))
+        found = search(objectives=("macs",), store=store, strategy=STRATEGIES[name]())
+        trials = list(found.run(until=until(24)))
+        assert len(trials) == 24 and {len(trial.objectives or ()) for trial in trials} == {2}
+        assert choose(trials, 2)

@@ -17,6 +17,7 @@ from medsearch.core.errors import RunError, WriteError
 from medsearch.nas import INTERRUPTED, Search, Store
 from medsearch.spaces import Space
 
+OBJECTIVES = ("latency", "memory")
 Make = Callable[..., Any]
 
 
@@ -26,7 +27,7 @@ def url(tmp_path: Path) -> str:
 
 
 def test_what_was_written_is_read_by_plain_optuna(url: str, space: Space) -> None:
-    store = Store(url, space)
+    store = Store(url, space, objectives=OBJECTIVES)
     first, second, third = space.neighbours(space.first()), space.first(), None
     one, other, third = next(first), second, next(first)
     for genotype in (one, other, third):
@@ -42,7 +43,7 @@ def test_what_was_written_is_read_by_plain_optuna(url: str, space: Space) -> Non
     assert study.trials[0].constraints == {"memory": -0.25}
     assert study.best_trials == [study.trials[0]]
 
-    again = Store(url, space).trials()
+    again = Store(url, space, objectives=OBJECTIVES).trials()
     assert again == store.trials()
     assert [trial.state for trial in again] == ["complete", "stopped", "failed"]
     assert again[0].facts == {"costs": {}, "s": 9}
@@ -57,7 +58,7 @@ def test_plain_optuna_sees_numbers_as_numbers(url: str, a_space: Make) -> None:
     stage = {"dim": {"choice": [32, 48, 128]}, "depth": {"range": [1, 3]}, "channel": "mlp", "mixer": mixer}
     space = a_space(stages=[{**stage, "layer_scale": {"choice": [1, 1e-6]}}])
     genotypes = list(space.neighbours(space.first()))
-    store = Store(url, space)
+    store = Store(url, space, objectives=OBJECTIVES)
     for genotype in genotypes:
         store.begin(genotype, {}, {})
     trials = optuna.load_study(study_name="search", storage=url).trials
@@ -82,33 +83,33 @@ def old(url: str) -> optuna.Study:
 def test_a_study_of_another_version_is_refused(url: str, space: Space, old: optuna.Study) -> None:
     old.ask().suggest_categorical("stages.0.dim", (8, 16, 32))
     with pytest.raises(RunError, match=r"study.db: holds trials in format 1 of another version") as refusal:
-        Store(url, space)
+        Store(url, space, objectives=OBJECTIVES)
     assert refusal.value.remedy == "Begin another run, or go on with this one in the version that began it."
-    old.set_user_attr("format", 3)
-    with pytest.raises(RunError, match=r"in format 3 of another version of medsearch; this one has format 2"):
-        Store(url, space)
+    old.set_user_attr("format", 4)
+    with pytest.raises(RunError, match=r"in format 4 of another version of medsearch; this one has format 3"):
+        Store(url, space, objectives=OBJECTIVES)
 
 
 def test_a_study_that_was_cut_off_before_it_said_its_format_is_taken_over(
     url: str, space: Space, old: optuna.Study
 ) -> None:
-    Store(url, space).begin(space.first(), {}, {})
-    assert [trial.genotype for trial in Store(url, space).trials()] == [space.first()]
+    Store(url, space, objectives=OBJECTIVES).begin(space.first(), {}, {})
+    assert [trial.genotype for trial in Store(url, space, objectives=OBJECTIVES).trials()] == [space.first()]
 
 
 def test_a_running_trial_has_no_objectives(url: str, space: Space) -> None:
-    store = Store(url, space)
+    store = Store(url, space, objectives=OBJECTIVES)
     number = store.begin(space.first(), {}, {})
     assert (store.trial(number).state, store.trial(number).objectives) == ("running", None)
 
 
 def test_running_trials_are_closed_and_given_back(url: str, space: Space) -> None:
     first, second = space.first(), next(space.neighbours(space.first()))
-    before = Store(url, space)
+    before = Store(url, space, objectives=OBJECTIVES)
     before.begin(first, {"costs": {"macs": 1}}, {})
     before.begin(second, {}, {})
     before.end(0, state="complete", objectives=(0.5, 1.0, 1.0))
-    store = Store(url, space)
+    store = Store(url, space, objectives=OBJECTIVES)
     assert store.recover() == [second]
     assert [trial.state for trial in store.trials()] == ["complete", "failed"]
     assert store.trial(1).facts["reason"] == INTERRUPTED
@@ -116,11 +117,11 @@ def test_running_trials_are_closed_and_given_back(url: str, space: Space) -> Non
 
 
 def test_a_trial_cut_off_while_its_result_was_written_is_not_half_good(url: str, space: Space) -> None:
-    before = Store(url, space)
+    before = Store(url, space, objectives=OBJECTIVES)
     before.begin(space.first(), {"costs": {}}, {})
     study = optuna.load_study(study_name="search", storage=url)
     study._storage.set_trial_user_attr(study.trials[0]._trial_id, "objectives", (0.5, 1.0, 1.0))
-    store = Store(url, space)
+    store = Store(url, space, objectives=OBJECTIVES)
     assert store.recover() == [space.first()]
     assert (store.trial(0).state, store.trial(0).objectives) == ("failed", None)
 
@@ -130,7 +131,7 @@ def test_a_trial_cut_off_at_its_birth_is_in_nobodys_way(
     url: str, space: Space, search: Callable[..., Search], asked: bool
 ) -> None:
     """Killed after a trial was put into Optuna's queue, or taken out of it, and before it said what it tries."""
-    study = Store(url, space)._study
+    study = Store(url, space, objectives=OBJECTIVES)._study
     study.enqueue_trial(space.encode(space.first()))
     if asked:
         study.ask()
@@ -143,10 +144,10 @@ def test_a_trial_cut_off_at_its_birth_is_in_nobodys_way(
 
 
 def test_trials_of_another_space_are_refused(url: str, space: Space, a_space: Make) -> None:
-    Store(url, space).begin(space.first(), {}, {})
+    Store(url, space, objectives=OBJECTIVES).begin(space.first(), {}, {})
     other = a_space(name="other", stages=[{"dim": 64, "mixer": "dwconv", "channel": "mlp"}])
     with pytest.raises(RunError, match="trial 0 is not of space 'other'"):
-        Store(url, other).trials()
+        Store(url, other, objectives=OBJECTIVES).trials()
 
 
 def test_a_full_disk_is_named_and_the_search_goes_on_when_there_is_room(
@@ -154,7 +155,7 @@ def test_a_full_disk_is_named_and_the_search_goes_on_when_there_is_room(
 ) -> None:
     url = f"sqlite:///{disk / 'study.db'}"
     first, second = space.first(), next(space.neighbours(space.first()))
-    store = Store(url, space)
+    store = Store(url, space, objectives=OBJECTIVES)
     store.begin(first, {}, {})
     store.end(0, state="complete", objectives=(0.5, 1.0, 1.0))
     fill()
@@ -163,7 +164,7 @@ def test_a_full_disk_is_named_and_the_search_goes_on_when_there_is_room(
             store.begin(second, {"what": "x" * 5000}, {})
     assert refusal.value.remedy == "Free some space there."
     (disk / "filler").unlink()
-    again = Store(url, space)
+    again = Store(url, space, objectives=OBJECTIVES)
     again.recover()
     assert again.trial(0) == store.trial(0)
     number = again.begin(second, {}, {})
@@ -172,16 +173,28 @@ def test_a_full_disk_is_named_and_the_search_goes_on_when_there_is_room(
 
 
 def test_a_study_that_cannot_be_written_is_named(disk: Path, url: str, space: Space, tmp_path: Path) -> None:
-    Store(url, space)
+    Store(url, space, objectives=OBJECTIVES)
     shutil.copy(tmp_path / "study.db", disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(WriteError, match=r"disk/study.db: cannot be written: attempt to write a readonly database"):
-        Store(f"sqlite:///{disk}/study.db", space).begin(space.first(), {}, {})
+        Store(f"sqlite:///{disk}/study.db", space, objectives=OBJECTIVES).begin(space.first(), {}, {})
     with pytest.raises(WriteError, match=r"nowhere/study.db: cannot be written: unable to open database file"):
-        Store(f"sqlite:///{disk}/nowhere/study.db", space)
+        Store(f"sqlite:///{disk}/nowhere/study.db", space, objectives=OBJECTIVES)
 
 
 def test_a_damaged_study_is_named(url: str, space: Space, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"hello" * 1000)
     with pytest.raises(RunError, match=r"study.db: cannot be used: file is not a database.\n  It was damaged"):
-        Store(url, space)
+        Store(url, space, objectives=OBJECTIVES)
+
+
+def test_objectives_are_named_and_stay_those_the_study_began_with(url: str, space: Space) -> None:
+    store = Store(url, space, objectives=("macs",))
+    number = store.begin(space.first(), {}, {})
+    store.end(number, state="complete", objectives=(0.25, 5e6))
+    study = optuna.load_study(study_name="search", storage=url)
+    assert study.user_attrs["objectives"] == ["macs"]
+    assert [trial.values for trial in study.trials] == [[0.25, 5e6]]
+    assert [trial.objectives for trial in Store(url, space, objectives=("macs",)).trials()] == [(0.25, 5e6)]
+    with pytest.raises(RunError, match=r"objectives are \['macs'\], not \['latency'\]"):
+        Store(url, space, objectives=("latency",))

@@ -12,9 +12,10 @@ from medsearch.backbones import Interface
 from medsearch.core.config import parse_yaml
 from medsearch.data import Dataset, Split
 from medsearch.measurement.device import Profile
+from medsearch.measurement.memory.inference import forward_peak
 from medsearch.measurement.model import Conditions, CostModel
 from medsearch.pipeline.fitting import Fitting
-from medsearch.pipeline.measurement import changing_memory, inference_memory
+from medsearch.pipeline.measurement import changing_memory
 from medsearch.spaces import Genotype, read_space
 from medsearch.tasks import make_task
 from medsearch.train import TrainingRecipe, fresh
@@ -52,7 +53,7 @@ def cost(tmp_path_factory: pytest.TempPathFactory) -> CostModel:
         Conditions(size=(32, 32), batch=RECIPE.batch, precision="fp32"),
         Profile(threads=1, folder=Path(tmp_path_factory.mktemp("profile"))),
         loss=task.loss,
-        inference=True,
+        any_batch=True,
     )
 
 
@@ -60,13 +61,13 @@ def test_without_a_limit_nothing_changes(cost: CostModel, genotype: Genotype) ->
     fitting = Fitting(cost=cost, recipe=RECIPE)
     assert fitting.recipe_of(genotype) == RECIPE
     assert fitting.facts(genotype) == {}
-    assert fitting(genotype).memory == cost(genotype).memory
+    assert fitting(genotype)["memory"] == cost(genotype)["memory"]
 
 
 def test_a_whole_batch_that_fits_is_trained_as_asked(cost: CostModel, genotype: Genotype) -> None:
-    fitting = Fitting(cost=cost, recipe=RECIPE, limit=1.01 * cost(genotype).memory.value)
+    fitting = Fitting(cost=cost, recipe=RECIPE, limit=1.01 * cost(genotype)["memory"].value)
     assert fitting.recipe_of(genotype) == RECIPE
-    assert fitting(genotype).memory == cost(genotype).memory
+    assert fitting(genotype)["memory"] == cost(genotype)["memory"]
 
 
 @pytest.mark.parametrize("precisions", [("fp32",), ("fp32", "bf16")])
@@ -79,17 +80,17 @@ def test_what_is_chosen_keeps_the_limit_for_real(
     Parts are traced at two batches, and what a library takes inside an operator need not grow evenly with the images:
     five percent are for that.
     """
-    limit = share * cost(genotype).memory.value
+    limit = share * cost(genotype)["memory"].value
     fitting = Fitting(cost=cost, recipe=RECIPE, limit=limit, precisions=precisions)
     recipe, task = fitting.recipe_of(genotype), make_task("classification", outputs=2, dims=2)
-    assert fitting(genotype).memory.high <= limit
+    assert fitting(genotype)["memory"].high <= limit
     assert recipe.batch == RECIPE.batch
     assert (recipe.accumulate, recipe.precision, recipe.checkpointing) != (1, "fp32", False)
     assert recipe.precision in precisions
     assert fitting.facts(genotype)["training_plan"]["accumulate"] == recipe.accumulate
     real = step_memory(fresh(genotype, cost.interface, data, seed=0), data, task, recipe)
     assert real <= 1.05 * limit
-    assert 0.95 * fitting(genotype).memory.low <= real <= 1.05 * fitting(genotype).memory.high
+    assert 0.95 * fitting(genotype)["memory"].low <= real <= 1.05 * fitting(genotype)["memory"].high
 
 
 def test_no_piece_is_smaller_than_the_changes_of_a_batch(cost: CostModel, genotype: Genotype, data: Dataset) -> None:
@@ -100,23 +101,23 @@ def test_no_piece_is_smaller_than_the_changes_of_a_batch(cost: CostModel, genoty
     many = replace(RECIPE, batch=128)
     changing = changing_memory(data, many)
     fitting = Fitting(cost=cost, recipe=many, limit=1.0, changing=changing)
-    found, task = fitting(genotype).memory, make_task("classification", outputs=2, dims=2)
+    found, task = fitting(genotype)["memory"], make_task("classification", outputs=2, dims=2)
     recipe = fitting.recipe_of(genotype)
     assert found.value > changing
-    assert Fitting(cost=cost, recipe=many, limit=1.0)(genotype).memory.value < found.value
+    assert Fitting(cost=cost, recipe=many, limit=1.0)(genotype)["memory"].value < found.value
     real = step_memory(fresh(genotype, cost.interface, data, seed=0), data, task, recipe)
     assert 0.99 * found.value <= real <= found.value
 
 
 def test_where_no_way_fits_the_least_is_said(cost: CostModel, genotype: Genotype) -> None:
-    least = Fitting(cost=cost, recipe=RECIPE, limit=1.0)(genotype).memory.value
-    assert least < 0.2 * cost(genotype).memory.value
-    assert Fitting(cost=cost, recipe=RECIPE, limit=1.001 * least)(genotype).memory.value <= 1.001 * least
+    least = Fitting(cost=cost, recipe=RECIPE, limit=1.0)(genotype)["memory"].value
+    assert least < 0.2 * cost(genotype)["memory"].value
+    assert Fitting(cost=cost, recipe=RECIPE, limit=1.001 * least)(genotype)["memory"].value <= 1.001 * least
 
 
 def test_what_a_correction_learns_later_counts(cost: CostModel, genotype: Genotype) -> None:
-    limit = 1.01 * cost(genotype).memory.value
-    fitting, before = Fitting(cost=cost, recipe=RECIPE, limit=limit), cost.memory_correction
+    limit = 1.01 * cost(genotype)["memory"].value
+    fitting, before = Fitting(cost=cost, recipe=RECIPE, limit=limit), cost.corrections["memory"]
     assert fitting.recipe_of(genotype) == RECIPE
     cost.correct(memory=replace(before, factor=2 * before.factor))
     try:
@@ -126,5 +127,5 @@ def test_what_a_correction_learns_later_counts(cost: CostModel, genotype: Genoty
 
 
 def test_a_forward_pass_is_predicted_near_what_it_takes(cost: CostModel, genotype: Genotype, data: Dataset) -> None:
-    found = Fitting(cost=cost, recipe=RECIPE).inference(genotype)
-    assert found.low <= inference_memory(fresh(genotype, cost.interface, data, seed=0), data) <= found.high
+    found = Fitting(cost=cost, recipe=RECIPE)(genotype)["inference"]
+    assert found.low <= forward_peak(fresh(genotype, cost.interface, data, seed=0), data) <= found.high

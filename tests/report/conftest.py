@@ -23,10 +23,12 @@ def trial(number: int, rng: random.Random) -> dict[str, Any]:
         "number": number,
         "id": f"{rng.getrandbits(40):010x}",
         "mixers": stages,
-        "parameters": int(latency * 900_000),
-        "macs": int(latency * 4.1e7),
-        "latency_ms": latency,
-        "memory_bytes": int(latency * 2.2e8 + 1.1e8 * foreign),
+        "costs": {
+            "latency": {"predicted": latency, "unit": "ms"},
+            "memory": {"predicted": int(latency * 2.2e8 + 1.1e8 * foreign), "unit": "bytes"},
+            "parameters": {"predicted": int(latency * 900_000), "unit": "parameters"},
+            "macs": {"predicted": int(latency * 4.1e7), "unit": "MAC"},
+        },
         "error": None if state == "failed" else error,
         "metrics": {} if state == "failed" else {"accuracy": 1 - error, "auc": 1 - error / 4},
         "epochs": {"complete": 8, "stopped": 2, "failed": 0}[state],
@@ -37,22 +39,31 @@ def trial(number: int, rng: random.Random) -> dict[str, Any]:
 
 def mark_front(trials: list[dict[str, Any]]) -> None:
     done = [t for t in trials if t["state"] == "complete"]
-    keys = ("error", "latency_ms", "memory_bytes")
+
+    def objectives(t: dict[str, Any]) -> list[float]:
+        return [t["error"], *(t["costs"][name]["predicted"] for name in ("latency", "memory"))]
+
     for t in done:
-        t["front"] = not any(all(o[k] <= t[k] for k in keys) and o is not t for o in done)
+        better = (all(a <= b for a, b in zip(objectives(o), objectives(t), strict=True)) for o in done if o is not t)
+        t["front"] = not any(better)
+
+
+def measured(name: str, *, predicted: float, unit: str) -> dict[str, Any]:
+    low, high, real = {"latency": (0.93, 1.08, 1.04), "memory": (0.97, 1.03, 0.99)}.get(name, (1, 1, 1))
+    ends = {"low": predicted * low, "high": predicted * high}
+    return {"predicted": predicted, **ends, "measured": predicted * real, "unit": unit}
 
 
 def deliver(t: dict[str, Any], *, best: bool) -> dict[str, Any]:
-    error, latency, memory = t["error"] * 0.55, t["latency_ms"], t["memory_bytes"]
+    error = t["error"] * 0.55
     return {
-        **{key: t[key] for key in ("id", "mixers", "parameters", "macs")},
+        **{key: t[key] for key in ("id", "mixers")},
         "error": error,
         "validation": {"accuracy": 1 - error, "auc": 1 - error / 5},
         "test": {"accuracy": 1 - error - 0.008, "auc": 1 - error / 5 - 0.002},
         "best": best,
-        "latency_ms": {"predicted": latency, "low": latency * 0.93, "high": latency * 1.08, "measured": latency * 1.04},
-        "memory_bytes": {"predicted": memory, "low": memory * 0.97, "high": memory * 1.03, "measured": memory * 0.99},
-        "onnx_bytes": t["parameters"] * 4 + 20_000,
+        "costs": {name: measured(name, **cost) for name, cost in t["costs"].items()},
+        "onnx_bytes": t["costs"]["parameters"]["predicted"] * 4 + 20_000,
         "within_budget": True,
         "epochs": 40,
         "seconds": 61.5,
@@ -85,6 +96,7 @@ def search_results() -> dict[str, Any]:
             "sha256": "ab" * 32,
         },
         "primary": "accuracy",
+        "objectives": ["latency", "memory"],
         "metrics": {name: metric.to_data() for name, metric in Classification.METRICS.items()},
         "error_label": "1 − accuracy",
         "space": {"name": "hybrid2d-tiny", "architectures": 123_456_789_012},

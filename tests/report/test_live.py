@@ -79,7 +79,7 @@ def test_without_a_terminal_every_event_is_one_line(results):
     lines = file.getvalue().splitlines()
     assert lines[0] == "tiny on cells. Ctrl-C stops cleanly; resume with: medsearch search --resume runs/x"
     assert lines[1] == "[0:00] searching"
-    assert lines[2].startswith(f"[1:05] trial 0 {results['trials'][0]['id']}: error 0.1349, 1.73 ms, 711 MB")
+    assert lines[2].startswith(f"[1:05] trial 0 {results['trials'][0]['id']}: error 0.1349, latency 1.73 ms, ")
     assert lines[3].startswith("[1:05] front of 2: ")
     assert lines[4] == "a remark that is longer than the forty columns of this console"
     assert lines[5].startswith("1 trial, best error 0.1349") and lines[5].endswith("; 1:05 in all")
@@ -222,4 +222,4 @@ def test_time_that_has_run_out_is_no_negative_time(moment):
 
 
 def test_rows_with_nothing_known_are_drawn():
-    assert "last trials" in shown(Moment(name="x", trials=({},), front=({"latency_ms": None},)))
+    assert "last trials" in shown(Moment(name="x", trials=({},), front=({"costs": {"latency": None}},)))

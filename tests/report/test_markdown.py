@@ -31,7 +31,7 @@ def test_what_was_asked_and_what_came_out_stand_at_the_top(results):
 def test_the_page_holds_the_numbers_commands_and_remarks(results):
     page = summary(results)
     for part in (
-        "| 5 | **[`f5488345d7`](models/f5488345d7)** best | linear·topk·block-gmlp·block-gmlp | 1.85 M | 84.2 M |",
+        "| 5 | **[`f5488345d7`](models/f5488345d7)** best | linear·topk·block-gmlp·block-gmlp | 84.2 M | 1.85 M |",
         "2.05 → 2.14 ms | 892 → 883 MB | 7.41 MB | fits |",
         "[![Error against latency and memory of all trials and delivered networks](front.png)](front.svg)",
         "- every network: exported module and ONNX file agree",
@@ -56,7 +56,7 @@ def test_the_note_of_the_data_stands_at_the_top(results):
 
 
 def test_a_network_over_budget_is_said_at_the_top_and_in_its_row(results):
-    results["delivered"][-1]["latency_ms"]["measured"] = 3.0
+    results["delivered"][-1]["costs"]["latency"]["measured"] = 3.0
     page = summary(results)
     assert "**1 of 5 delivered over budget.**" in page and "| over: latency |" in page and "| 120 % |" in page
 
@@ -105,11 +105,13 @@ def test_a_front_of_one_family_says_with_numbers_how_far_the_others_got(results)
 
 def test_a_family_that_lost_is_said_to_have_lost():
     def trial(mixers, error, front):
-        return {"mixers": mixers, "error": error, "front": front, "state": "complete", "latency_ms": 1.0}
+        costs = {"latency": {"predicted": 1.0}}
+        return {"mixers": mixers, "error": error, "front": front, "state": "complete", "costs": costs}
 
     conv, mixed = ["dwconv", "dwconv"], ["dwconv", "window_attention"]
     trials = [trial(conv, 0.1, True), trial(mixed, 0.15, False), trial(mixed, 0.12, False)]
-    page = summary({"trials": trials, "delivered": [{"id": "a", "mixers": conv}], "primary": "dice"})
+    results = {"trials": trials, "delivered": [{"id": "a", "mixers": conv}], "primary": "dice"}
+    page = summary({**results, "objectives": ["latency"]})
     assert "With attention: best error 0.1200 of 2 trials (conv·window, 1 ms). That is 0.0200 worse" in page
     assert "None was on the front of the search." in page
     assert "No trial with MLP was trained to the end, so this search says nothing about MLP." in page

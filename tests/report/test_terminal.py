@@ -35,7 +35,7 @@ def test_budgets_prediction_errors_refusals_and_remarks_are_told(results, width)
 
 
 def test_a_network_over_budget_is_named_as_such(results):
-    results["delivered"][0]["memory_bytes"]["measured"] = 1.2e9
+    results["delivered"][0]["costs"]["memory"]["measured"] = 1.2e9
     text = drawn(front_table(results), 120)
     assert "1 of 5 delivered over budget" in text and "over: memory" in text and "120 % of 1 GB" in text
 

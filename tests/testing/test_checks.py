@@ -13,10 +13,20 @@ from torch import Tensor, nn
 from medsearch.blocks import MIXERS
 from medsearch.blocks.knobs import one_of
 from medsearch.data import READERS, Dataset, load
+from medsearch.measurement.costs import COSTS, Cost, Measurement
+from medsearch.measurement.estimate import Estimate
 from medsearch.nas import STRATEGIES
 from medsearch.tasks import TASKS, Metric
 from medsearch.tasks.kinds.classification import Classification
-from medsearch.testing import check_channel, check_evaluator, check_mixer, check_reader, check_strategy, check_task
+from medsearch.testing import (
+    check_channel,
+    check_cost,
+    check_evaluator,
+    check_mixer,
+    check_reader,
+    check_strategy,
+    check_task,
+)
 from medsearch.train import EVALUATORS, Evaluation, Evaluator
 
 
@@ -45,6 +55,42 @@ def test_what_is_shipped_keeps_its_contract() -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_keeps_its_contract(name: str) -> None:
     check_task(name)
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_every_cost_keeps_its_contract(name: str) -> None:
+    check_cost(name)
+
+
+class Warmth(Cost):
+    """A cost that keeps the contract."""
+
+    option, unit, example, about, title = "warmth", "J", "5mJ", "warmth of one image", "warmth"
+
+    def measure(self, asked: Measurement) -> Estimate | None:
+        return Estimate.exact(1.0, "J", "measured")
+
+
+COST_MISTAKES: dict[str, dict[str, Any]] = {
+    "refuses its example": {"example": "plenty"},
+    "about": {"about": ""},
+    "is the option of memory already": {"option": "mem"},
+    "neither": {"measure": lambda self, asked: None},
+    "its unit is 'J'": {"measure": lambda self, asked: Estimate.exact(1.0, "ms", "measured")},
+    "how='measured'": {"measure": lambda self, asked: Estimate.exact(1.0, "J")},
+    "0 <= low": {"predict": lambda self, asked: Estimate(value=1.0, low=2.0, high=3.0, unit="J", how="predicted")},
+}
+
+
+def test_a_cost_that_keeps_the_contract_passes(known: Callable[[Any, type], type]) -> None:
+    check_cost(known(COSTS, Warmth))
+
+
+@pytest.mark.parametrize("said", COST_MISTAKES)
+def test_a_cost_that_breaks_the_contract_is_told_how(said: str, known: Callable[[Any, type], type]) -> None:
+    wrong = known(COSTS, type("Wrong", (Warmth,), COST_MISTAKES[said]))
+    with pytest.raises(AssertionError, match=said):
+        check_cost(wrong)
 
 
 class Plain(nn.Module):

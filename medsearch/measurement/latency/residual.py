@@ -51,6 +51,25 @@ class ResidualModel:
         return self.constant + float(np.dot(self.weights, np.subtract(features, self.centre)))
 
 
+def tested_or_fitted(
+    sums: Sequence[tuple[float, Sequence[float]]], measured: Sequence[float], known: ResidualModel | None
+) -> tuple[ResidualModel, Sequence[float]]:
+    """The residual model that networks show or have tested, and what is predicted for each without having seen it.
+
+    Args:
+        sums: milliseconds and features of each.
+        measured: what each took.
+        known: the model to test, whose interval is widened where they lie outside; None fits one to them.
+    """
+    if known is None:
+        known = fit([total for total, _ in sums], [features for _, features in sums], measured)
+        unseen = [found / math.exp(error) for found, error in zip(measured, known.errors, strict=False)]
+        return known, unseen or measured
+    predicted = [known.apply(total, features, "ms").value for total, features in sums]
+    seen = (abs(math.log(real / said)) for real, said in zip(measured, predicted, strict=True))
+    return replace(known, spread=max(known.spread, *seen)), predicted
+
+
 def read_residual(data: Any) -> ResidualModel:
     """A residual model from plain data; ValueError for anything else."""
     lists, numbers = ("centre", "weights", "errors"), ("constant", "spread")

@@ -23,9 +23,10 @@ def _ask(
     note: Callable[[int], dict[str, int]] = lambda index: {},
 ) -> Genotype:
     """One proposal of ``sampler``; ``note`` gives what it would have noted itself with the trial at an index."""
-    study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
     options = space.genes()
     known = [(trial.genes, trial.objectives) for trial in history if trial.objectives is not None]
+    count = len(known[0][1]) if known else 2  # whatever it is, nothing is learned from no trial
+    study = optuna.create_study(directions=["minimize"] * count, sampler=sampler)
     for index, (genes, objectives) in enumerate(known):
         study.add_trial(
             optuna.create_trial(

@@ -515,4 +515,4 @@ def test_the_predicted_peak_is_near_that_of_a_real_step_with_its_random_changes(
     genotype = space(2, "segmentation").sample(random.Random(0))
     data, recipe = images(2, "segmentation"), TrainingRecipe(epochs=1, batch=BATCH[2])
     real = step_memory(build(genotype, interface), data, task, recipe)
-    assert abs(cost(genotype).memory.value / real - 1) <= 0.005
+    assert abs(cost(genotype)["memory"].value / real - 1) <= 0.005

@@ -76,6 +76,23 @@ def test_an_installed_package_needs_no_option(package: Path) -> None:
     assert done.stdout.strip() == "mypkg.mixers", done.stderr
 
 
+def test_the_tests_of_the_guide_pass(package: Path) -> None:
+    reader, tests = (
+        next(code for code in re.findall(r"```python\n(.*?)```", GUIDE, re.S) if found in code)
+        for found in ("@READERS.add(", "from medsearch.testing import")
+    )
+    (package / "mypkg" / "readers.py").write_text(reader)
+    (package / "test_mypkg.py").write_text(tests)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mypkg.py"],
+        cwd=package,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(package)])},
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_it_is_searched_trained_exported_and_runs_alone(package: Path) -> None:
     run = ("--trials", "2", "--epochs", "1", "--epochs-search", "1", "--finalists", "1", "-o", "run")

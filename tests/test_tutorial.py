@@ -1,13 +1,15 @@
-"""The tutorial runs as it stands: its files written down, its blocks of Python one after the other in one process."""
+"""What docs/tutorial.md and README.md show of Python runs: the tutorial as it stands, in one process."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -19,6 +21,7 @@ PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 CODE = "".join(re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 FILES = {re.search("name: (.*)", text)[1]: text for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S)}  # type: ignore[index]
 LINES = 30
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_it_is_short() -> None:
@@ -58,21 +61,48 @@ def _split(code: str) -> tuple[str, str]:
     return "\n".join(lines[:last]), "\n".join(lines[last:])
 
 
-def test_it_searches_within_its_budget(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def result(folder: Path) -> medsearch.SearchResult:
+    """What it found."""
     (run,) = (folder / "runs").iterdir()
-    result = medsearch.SearchResult.read(run)
+    return medsearch.SearchResult.read(run)
+
+
+@pytest.mark.early
+def test_it_searches_within_its_budget(result: medsearch.SearchResult) -> None:
     assert [trial["state"] for trial in result.trials] == ["complete"] * 2
     assert result.best.data["within_budget"] and result.report.exists()
 
 
-def test_it_compresses_or_says_why_not(folder: Path) -> None:
-    (run,) = (folder / "runs").iterdir()
-    best = medsearch.SearchResult.read(run).best
-    assert (best.folder / "compressed" / "int8.onnx").exists() or "is good enough" in (folder / "printed").read_text()
+@pytest.mark.early
+def test_it_compresses_or_says_why_not(folder: Path, result: medsearch.SearchResult) -> None:
+    file = result.best.folder / "compressed" / "int8.onnx"
+    assert file.exists() or "is good enough" in (folder / "printed").read_text()
 
 
+@pytest.mark.early
 def test_what_it_takes_away_is_the_network_for_two_classes(folder: Path) -> None:
     (output,) = onnx.load(folder / "network.onnx").graph.output
     assert output.type.tensor_type.shape.dim[-1].dim_value == 2
     alone = subprocess.run([sys.executable, "backbone.py"], cwd=folder, capture_output=True, text=True)
     assert "passed" in alone.stdout, alone.stderr
+
+
+@pytest.mark.early
+def test_the_example_of_the_readme_runs(
+    result: medsearch.SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what the tutorial found in place of a search of half an hour; compressing is checked to be called right."""
+
+    def search(*given: Any, **named: Any) -> medsearch.SearchResult:
+        asked = signature["search"].bind(*given, **named).arguments
+        assert medsearch.SearchConfig.read(asked).time == 30 * 60
+        return result
+
+    signature = {name: inspect.signature(getattr(medsearch, name)) for name in ("search", "compress")}
+    monkeypatch.setattr(medsearch, "search", search)
+    monkeypatch.setattr(medsearch, "compress", signature["compress"].bind)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    exec(code, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"mynet.py", "mynet.pt"}

@@ -83,7 +83,8 @@ class NotebookView(Callback):
         self._drawn = self._clock()
         elapsed = clock_text(self._spent + self._drawn - self._begun)
         phase = f"{self._phase} {self._progress}".strip()
-        lines = [self._title, phase, f"{self._count} trials, {elapsed}", self._note]
+        trials = f"{self._count} trial{'' if self._count == 1 else 's'}"
+        lines = [self._title, phase, f"{trials}, {elapsed}", self._note]
         table = (
             f"<table><tr><th>front</th><th>mixers</th><th>error</th></tr>{self._front}</table>" if self._front else ""
         )

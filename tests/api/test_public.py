@@ -60,3 +60,9 @@ def test_quantities_are_text_or_numbers() -> None:
     numbers = SearchConfig.read({"time": 600, "budget": medsearch.Budget(memory=1e9, latency=20.0)})
     assert text == numbers
     assert SearchConfig.from_data(text.to_data()) == text
+
+
+def test_torchs_profiler_is_quiet_whoever_uses_it() -> None:
+    code = "import medsearch, torch\nwith torch.profiler.profile(profile_memory=True): torch.zeros(3) + 1"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")

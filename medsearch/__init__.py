@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from medsearch.api.models import compress, create_model, export, load
+    from medsearch.api.models import compress, create_model, export, load, measure
     from medsearch.api.result import CompressionResult, DeliveredModel, SearchResult
     from medsearch.api.searching import resume, search
     from medsearch.api.spaces import list_spaces
@@ -41,6 +41,7 @@ _HOMES = {
     "create_model": "medsearch.api.models",
     "export": "medsearch.api.models",
     "load": "medsearch.api.models",
+    "measure": "medsearch.api.models",
     "CompressionResult": "medsearch.api.result",
     "DeliveredModel": "medsearch.api.result",
     "SearchResult": "medsearch.api.result",
@@ -76,6 +77,7 @@ __all__ = [
     "list_spaces",
     "load",
     "load_space",
+    "measure",
     "resume",
     "search",
 ]

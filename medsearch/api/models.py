@@ -7,16 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medsearch.api.result import CompressionResult
 from medsearch.backbones import Interface, Network, build
 from medsearch.core.config import read_yaml
 from medsearch.core.errors import SpaceError, UsageError
 from medsearch.core.library import find
 from medsearch.exporters.checkpoint import Checkpoint, load_model
+from medsearch.measurement.device import Profile
+from medsearch.measurement.estimate import Estimate
+from medsearch.pipeline.alone import measure_alone
 from medsearch.pipeline.compress import compress_checkpoint
 from medsearch.pipeline.export import export_checkpoint
 from medsearch.spaces import Genotype, load_space
+from medsearch.targets import DEFAULT
+from medsearch.targets.target import make_target
 from medsearch.tasks import head_tasks, task_type
+from medsearch.train import TrainingRecipe
 
 Model = str | Path | Network
 """A ``model.pt``, or a network of :func:`load` or :func:`create_model`, perhaps trained further."""
@@ -116,7 +124,7 @@ def compress(
     Raises:
         RefusedError: if nothing that was tried is smaller, as fast and as good as allowed; then nothing is written.
     """
-    checkpoint, folder = _opened(model, needs_size=True)
+    checkpoint, folder = _opened(model)
     target = Path(out) if out is not None else folder and folder / "compressed"
     if target is None:
         raise UsageError("medsearch.compress", "where should the files go?", "Name a folder: out='compressed'.")
@@ -137,14 +145,40 @@ def export(model: Model, out: str | Path, *, size: Sequence[int] | None = None, 
         RefusedError: if what would be written computes something else.
         UsageError: for another kind of file.
     """
-    checkpoint, _ = _opened(model, size=size, needs_size=True)
+    checkpoint, _ = _opened(model, size=size)
     export_checkpoint(checkpoint, Path(out), target=target)
     return Path(out)
 
 
-def _opened(
-    model: Model, *, size: Sequence[int] | None = None, needs_size: bool = False
-) -> tuple[Checkpoint, Path | None]:
+def measure(
+    model: Model,
+    *,
+    size: Sequence[int] | None = None,
+    batch: int = 32,
+    precision: str = "fp32",
+    target: str = DEFAULT,
+    threads: int = 1,
+) -> dict[str, Estimate]:
+    """What a network costs on this machine, by the name of the cost: measured, with units and intervals.
+
+    Args:
+        model: what is measured; trained or not makes no difference.
+        size: spatial size of its images, where the network does not say it.
+        batch, precision: images of a training step, and ``"fp32"`` or ``"bf16"``, for its memory.
+        target, threads: that the exported file is timed on.
+
+    Raises:
+        MedsearchError: for a target that does not exist, or that this machine cannot run.
+    """
+    checkpoint, _ = _opened(model, size=size)
+    chosen = make_target(target, threads)
+    artifact = chosen.export(checkpoint.build(), torch.zeros(1, checkpoint.interface.channels, *checkpoint.size))
+    recipe = TrainingRecipe(epochs=1, batch=batch, precision=precision)
+    profile = Profile(threads=threads, target=target)
+    return measure_alone(checkpoint, profile, recipe=recipe, images="float32", artifact=artifact)
+
+
+def _opened(model: Model, *, size: Sequence[int] | None = None) -> tuple[Checkpoint, Path | None]:
     """What a model is, with its weights as they are now, and the folder it lies in."""
     if isinstance(model, str | Path):
         path = Path(model)
@@ -158,7 +192,7 @@ def _opened(
         checkpoint, folder = replace(card, state=model.state_dict()), None
     if size is not None:
         checkpoint = replace(checkpoint, size=tuple(size))
-    if needs_size and not checkpoint.size:
+    if not checkpoint.size:
         raise UsageError("model", "does not say the size of its images.", "Give it: size=(64, 64).")
     return checkpoint, folder
 

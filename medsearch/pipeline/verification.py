@@ -7,25 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medsearch.core.config import Node
 from medsearch.core.errors import RunError, UsageError
 from medsearch.core.files import read_json
-from medsearch.data import Dataset, Split
 from medsearch.exporters.checkpoint import Checkpoint, load_model
 from medsearch.measurement.budget import show
 from medsearch.measurement.costs import COSTS
 from medsearch.measurement.device import Profile, describe
-from medsearch.measurement.latency.parts import PartTimes
 from medsearch.measurement.memory.processor import instructions
-from medsearch.measurement.threads import torch_threads
+from medsearch.pipeline.alone import measure_alone
 from medsearch.pipeline.deliver import artifact_name, training_device, versions
-from medsearch.pipeline.measurement import measure
-from medsearch.pipeline.setup import is_timed, save_in_cache
+from medsearch.pipeline.setup import save_in_cache
 from medsearch.targets import TARGETS
 from medsearch.targets.target import make_target
-from medsearch.tasks import make_task, task_type
 from medsearch.train import TrainingRecipe
 
 FOLDER = "Give a folder that a search delivered, such as models/<id>, with model.pt, model.onnx and budget.json."
@@ -78,42 +72,15 @@ def verify(path: Path) -> dict[str, Any]:
         seen = f"{certificate.architecture} at {certificate.size}"
         raise RunError(str(folder / "budget.json"), f"is of {seen}, the model is {checkpoint.genotype.id}.", FOLDER)
     artifact = _artifact(folder, checkpoint, certificate.target)
-    interface = checkpoint.interface
-    task = make_task(interface.task, outputs=interface.outputs, dims=len(checkpoint.size))
-    with torch_threads(1):
-        data = blank(checkpoint, certificate.images)
-        profile = Profile(threads=certificate.threads, target=certificate.target)
-        names = list(certificate.measured)
-        timing = PartTimes(profile).latency(artifact) if is_timed(names) else None
-        recipe = certificate.recipe
-        found = measure(checkpoint.build(), data, task, recipe, artifact=artifact, timing=timing, names=names)
+    profile = Profile(threads=certificate.threads, target=certificate.target)
+    names = list(certificate.measured)
+    found = measure_alone(
+        checkpoint, profile, recipe=certificate.recipe, images=certificate.images, artifact=artifact, names=names
+    )
     compared = _compared(certificate, {name: found[name].value if name in found else None for name in names})
     if unsaved := save_in_cache(profile):
         compared["remarks"].append(unsaved)
     return compared
-
-
-def blank(checkpoint: Checkpoint, images: str) -> Dataset:
-    """A data set of empty images that the model takes: what a step needs depends on shapes and types alone."""
-    task, size = checkpoint.interface.task, checkpoint.size
-    channels, outputs = checkpoint.interface.channels, checkpoint.interface.outputs
-    images_NCS = np.zeros((outputs, channels, *size), images)
-    targets = task_type(task).TARGET.example(
-        outputs, channels=channels, size=size, outputs=outputs, images=images_NCS.dtype
-    )
-    split = Split(images=images_NCS, targets=targets)
-    return Dataset(
-        name="blank",
-        source="blank",
-        task=task,
-        dims=len(size),
-        channels=channels,
-        size=size,
-        classes=checkpoint.classes,
-        train=split,
-        val=split,
-        test=split,
-    )
 
 
 def read_certificate(path: Path) -> Certificate:

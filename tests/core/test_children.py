@@ -99,8 +99,8 @@ def test_says_where_it_stood(children: Children) -> None:
 def test_what_hangs_is_ended_and_says_where(children: Children) -> None:
     begun = time.monotonic()
     children.call(wait, 0.0)
-    with pytest.raises(ChildDied, match=r"no answer within 0.5 s, in test_children.py:\d+ in hang"):
-        children.call(hang, limit_s=0.5)
+    with pytest.raises(ChildDied, match=r"no answer within 3 s, in test_children.py:\d+ in hang"):
+        children.call(hang, limit_s=3.0)
     assert time.monotonic() - begun < 60
     assert children.call(wait, 0.0)
 

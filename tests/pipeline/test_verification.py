@@ -22,9 +22,10 @@ from medsearch.measurement.costs import COSTS
 from medsearch.measurement.device import Profile, describe
 from medsearch.measurement.latency.parts import PartTimes
 from medsearch.measurement.memory.processor import instructions
+from medsearch.pipeline.alone import blank
 from medsearch.pipeline.deliver import training_device, versions
 from medsearch.pipeline.measurement import measure
-from medsearch.pipeline.verification import blank, verify
+from medsearch.pipeline.verification import verify
 from medsearch.spaces import read_space
 from medsearch.tasks import make_task
 from medsearch.train import TrainingRecipe

@@ -21,8 +21,12 @@ EXAMPLE = "medsearch bench float.onnx int8.onnx"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What is timed, and how."""
     parser.add_argument(
-        "files", nargs="*", type=Path, help="ONNX files or model.pt; the first is what the others are compared with"
+        "files",
+        nargs="*",
+        type=Path,
+        help="ONNX files, those of another target, or model.pt; the first is what others are compared with",
     )
+    parser.add_argument("--target", help="the deployment target that runs the files (default: by their ending)")
     parser.add_argument("--blocks", type=Path, metavar="RECIPE", help="a file such as recipes/bench/blocks.yaml")
     parser.add_argument(
         "-o", "--out", type=Path, metavar="CSV", help="with --blocks: gets a row as each is measured, keeps others"
@@ -46,7 +50,7 @@ def run(options: argparse.Namespace) -> Answer:
         raise UsageError("medsearch bench", "-o and --only go with --blocks.", "See: medsearch bench --help")
     from medsearch.pipeline.bench import bench
 
-    return rows(bench(options.files, threads=options.threads or 1))
+    return rows(bench(options.files, threads=options.threads or 1, target=options.target))
 
 
 def _blocks(options: argparse.Namespace) -> list[dict[str, Any]]:

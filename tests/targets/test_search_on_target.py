@@ -55,10 +55,10 @@ def test_a_search_delivers_its_file_measured_on_it(folder: Path, monkeypatch: py
     assert (results["machine"]["target"], results["machine"]["runtime"]) == ("sleeper", "sleeper 1.0")
     models = folder / "run" / delivered["folder"]
     size = (models / "model.pickle").stat().st_size
-    assert delivered["file_bytes"]["measured"] == size
+    assert delivered["costs"]["file"]["measured"] == size
     assert delivered["onnx_bytes"] == (models / "model.onnx").stat().st_size
     # A run of the sleeper takes 10 ns a byte, and what the system takes to wake it.
-    assert size * 1e-5 <= delivered["latency_ms"]["measured"] < size * 1e-5 + 2
+    assert size * 1e-5 <= delivered["costs"]["latency"]["measured"] < size * 1e-5 + 2
     certificate = json.loads((models / "budget.json").read_text())
     assert certificate["conditions"]["inference_target"] == "sleeper"
     assert certificate["device"]["runtime"] == "sleeper 1.0"

@@ -17,13 +17,13 @@ from medsearch.core.children import ChildDied
 from medsearch.core.config import parse_yaml
 from medsearch.data import Dataset, Split
 from medsearch.measurement.device import Profile
+from medsearch.measurement.memory.inference import forward_peak
 from medsearch.measurement.memory.operators import Operator
 from medsearch.measurement.memory.peak import Chain, find_peak, inference_peak, measured_peak, training_peak
 from medsearch.measurement.memory.step import CUDA, StepMemory
 from medsearch.measurement.memory.trace import Footprint, StorageWatch, fake, footprint, run_part, scaled
 from medsearch.measurement.memory.workspace import Workspaces, allocated_peak, run_operator
 from medsearch.measurement.model import Conditions, CostModel
-from medsearch.pipeline.measurement import inference_memory
 from medsearch.spaces import Block, Genotype, Part, Space, Stage, read_space
 from medsearch.tasks import make_task
 from medsearch.train import TrainingRecipe
@@ -412,7 +412,7 @@ def test_a_forward_pass_takes_what_its_parts_add_up_to() -> None:
     interface = Interface(task="classification", channels=1, outputs=3)
     steps = StepMemory(interface, SIZE[2], batches=(2, 3), workspaces=Workspaces())
     added = inference_peak(steps.chain(genotype, batch=1, precision="fp32"))
-    measured = inference_memory(build(genotype, interface), images(2, "classification"))
+    measured = forward_peak(build(genotype, interface), images(2, "classification"))
     assert added == pytest.approx(measured, rel=0.01)
 
 

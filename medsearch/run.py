@@ -130,7 +130,10 @@ class Run:
 
     @staticmethod
     def check_begun(folder: Path) -> None:
-        """RunError if there is no run in ``folder``."""
+        """RunError if there is no run of this version in ``folder``."""
+        if (folder / "settings.json").is_file():
+            remedy = "Go on with it in the version that began it, or begin a new run."
+            raise RunError(str(folder), "was begun by an earlier version of medsearch.", remedy)
         if not (folder / "config.json").is_file():
             raise RunError(str(folder), "is not the folder of a search.", "Give the folder that -o named.")
 

@@ -114,6 +114,12 @@ def test_a_run_is_finished_from_its_results_on_until_it_is_extended_and_then_fro
     assert Run.resume(run.folder).finished
 
 
+def test_a_run_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(RunError, match="earlier version of medsearch.\n  Go on with it in the version that began it"):
+        Run.resume(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

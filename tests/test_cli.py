@@ -122,7 +122,8 @@ def write_text(path: str, text: str) -> str:
         ("--task", "detection", "unknown task 'detection'"),
         ("--data", "nowhere.npz", "nowhere.npz: no such file"),
         ("--data", "brain2", "Did you mean 'brain2d'?"),
-        ("--banana", None, "unrecognized arguments: --banana"),
+        ("--banana", None, "medsearch search: unknown argument '--banana'.\n  See: medsearch search --help"),
+        ("--trial", "3", "unknown argument '--trial'.\n  Did you mean '--trials'?"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(fails: Fails, option: str, value: str | None, words: str) -> None:

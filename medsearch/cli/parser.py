@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -76,18 +78,30 @@ def parse(arguments: Sequence[str]) -> tuple[Verb, argparse.Namespace]:
     Raises:
         UsageError: for a verb or option that does not exist, or a value that cannot be read.
     """
-    anywhere = Parser(add_help=False)
+    anywhere = Parser(prog="medsearch", add_help=False)
     _add_anywhere(anywhere)
     common, left = anywhere.parse_known_args(arguments)
     if plugins := getattr(common, "plugin", []):
         from medsearch.core.plugins import use
 
         use(plugins)
-    parser, verb = _parser(next((word for word in left if not word.startswith("-")), ""))
-    options = parser.parse_args(arguments)
+    asked = next((word for word in left if not word.startswith("-")), "")
+    parser, verb = _parser(asked)
+    options, unknown = parser.parse_known_args(arguments)
     assert verb is not None
+    if unknown:
+        own = Parser()
+        verb.add_options(own)
+        known = re.findall(r"--[\w-]+", own.format_usage())
+        raise UsageError(f"medsearch {asked}", f"unknown argument '{unknown[0]}'.", _closest(unknown[0], known, asked))
     options.json = getattr(options, "json", False) or getattr(common, "json", False)
     return verb, options
+
+
+def _closest(seen: str, known: Collection[str], verb: str) -> str:
+    """What was meant, if something is close."""
+    close = get_close_matches(seen, known, n=1)
+    return (f"Did you mean '{close[0]}'? " if close else "") + f"See: medsearch {verb} --help"
 
 
 def _parser(asked: str) -> tuple[Parser, Verb | None]:

@@ -28,6 +28,7 @@ from medsearch.spaces import Block, Genotype, Part, Stage, read_space
 TINY = "axial_shift block_gmlp dwconv gnconv grid_gmlp linear_attention pooled_attention region_topk_attention".split()
 TINY.append("window_attention")
 CONVOLUTIONS = ("dwconv", "gnconv")
+FAMILIES = ("dwconv", "grid_gmlp", "linear_attention", "window_attention")
 MOST_LINES = {("convolutions", 2): 200, ("convolutions", 3): 230, ("all", 2): 350, ("all", 3): 370}
 """Lines with text: by ``ruff format`` another third are empty, between classes and methods."""
 CLASSES = Interface(task="classification", channels=3, outputs=4)
@@ -79,11 +80,11 @@ def of_one_mixer(dims: int, mixer: str, interface: Interface) -> Genotype:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[Written]:
-    """Every mixer of the tiny spaces, classifying in 2D and segmenting in 3D."""
+    """Every mixer of the tiny spaces classifying in 2D, and one of each family segmenting in 3D."""
     torch.manual_seed(0)
     folder, found = tmp_path_factory.mktemp("written"), []
-    for dims, interface in ((2, CLASSES), (3, MASKS)):
-        for mixer in TINY:
+    for dims, interface, mixers in ((2, CLASSES, TINY), (3, MASKS, FAMILIES)):
+        for mixer in mixers:
             genotype = of_one_mixer(dims, mixer, interface)
             network = trained(genotype, interface)
             images = np.random.default_rng(0).integers(0, 255, (1, interface.channels, *SIZES[dims]))

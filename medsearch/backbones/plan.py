@@ -6,9 +6,9 @@ exported file, so the three cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from torch import nn
@@ -99,7 +99,7 @@ class StagePlan:
     def steps(self) -> tuple[tuple[Call, ...], ...]:
         """The same, the downsampling and each block for itself."""
         first = () if self.down is None else ((self.down,),)
-        return (*first, *(tuple(branch_calls(block)) for block in self.blocks))
+        return (*first, *map(branch_calls, self.blocks))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +203,8 @@ def filled_roles(block: Block) -> tuple[str, ...]:
     return tuple(role for role, part in parts.items() if part is not None and not _adds_nothing(role, part))
 
 
-def branch_calls(block: Call) -> Iterator[Call]:
+@lru_cache(maxsize=4096)
+def branch_calls(block: Call) -> tuple[Call, ...]:
     """Every residual branch of a block, in order, as a block of its own: the same computation, to be measured alone.
 
     Token mixers of all roles are alike there, so that equal branches are equal calls.
@@ -211,6 +212,7 @@ def branch_calls(block: Call) -> Iterator[Call]:
     given = dict(block.kwargs)
     fixed = (("dims", given["dims"]),)
     scale = (("layer_scale", given["layer_scale"]),) if "layer_scale" in given else ()
+    found = []
     for roles in laid_out(given, joint=given.get("joint", False)):
         if len(roles) > 1:
             parts = (*((role, given[role]) for role in roles), ("joint", True), *scale)
@@ -218,7 +220,8 @@ def branch_calls(block: Call) -> Iterator[Call]:
             parts = (("mixer", given[roles[0]]),)
         else:
             parts = ((roles[0], given[roles[0]]), *scale)
-        yield Call(block.target, block.args, (*fixed, *parts))
+        found.append(Call(block.target, block.args, (*fixed, *parts)))
+    return tuple(found)
 
 
 def mirrors(genotype: Genotype) -> bool:

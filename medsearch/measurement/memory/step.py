@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -109,8 +110,7 @@ def _products(dtype: torch.dtype) -> None:
     (layer(x) @ x).sum().backward()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Place(NamedTuple):
     """A part where it stands: what it is given, in which precision, and which of it wants a gradient."""
 
     call: Call

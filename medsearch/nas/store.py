@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from medsearch.core.errors import MedsearchError, RunError, WriteError
 from medsearch.nas.distributions import recorded
+from medsearch.nas.quiet import quiet
 from medsearch.nas.strategy import Trial
 from medsearch.spaces import Genes, Genotype, Space
 
@@ -47,7 +48,6 @@ class Store:
 
     def __init__(self, url: str, space: Space, *, objectives: Sequence[str], name: str = "search") -> None:
         self.space, self._file = space, url.removeprefix("sqlite:///")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self._writing():
             self._study = optuna.create_study(
                 directions=["minimize"] * (1 + len(objectives)),
@@ -148,7 +148,8 @@ class Store:
     def _writing(self) -> Iterator[None]:
         """Say which file it is that SQLite cannot use, whatever Optuna and SQLAlchemy have wrapped its error in."""
         try:
-            yield
+            with quiet():
+                yield
         except Exception as problem:
             reason = _of_sqlite(problem)
             if reason is None:

@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from medsearch.core.errors import RunError, WriteError
-from medsearch.nas import INTERRUPTED, Search, Store
+from medsearch.nas import INTERRUPTED, Search, Store, read_strategy
 from medsearch.spaces import Space
 
 OBJECTIVES = ("latency", "memory")
@@ -51,6 +51,19 @@ def test_what_was_written_is_read_by_plain_optuna(url: str, space: Space) -> Non
     assert again[1].objectives == (0.5, 2.0, 3e6)
     assert again[2].objectives is None
     assert again[2] == store.trial(2)
+
+
+def test_messages_of_optuna_are_as_loud_as_before(url: str, space: Space, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="optuna")  # also puts the level back
+    for level in (optuna.logging.INFO, optuna.logging.ERROR):
+        optuna.logging.set_verbosity(level)
+        store = Store(url, space, objectives=OBJECTIVES)
+        store.begin(read_strategy("tpe", where="test")(space, store.trials(), 0), {"costs": {}}, {})
+        assert optuna.logging.get_verbosity() == level
+    assert not caplog.records
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    optuna.create_study()
+    assert "created" in caplog.text
 
 
 def test_plain_optuna_sees_numbers_as_numbers(url: str, a_space: Make) -> None:

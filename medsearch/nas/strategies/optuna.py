@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import optuna
 
 from medsearch.nas.distributions import place, sampled, suggest
+from medsearch.nas.quiet import quiet
 from medsearch.nas.strategy import STRATEGIES, Trial, in_range
 from medsearch.spaces import Genotype, Space
 
@@ -26,7 +27,8 @@ def _ask(
     options = space.genes()
     known = [(trial.genes, trial.objectives) for trial in history if trial.objectives is not None]
     count = len(known[0][1]) if known else 2  # whatever it is, nothing is learned from no trial
-    study = optuna.create_study(directions=["minimize"] * count, sampler=sampler)
+    with quiet():
+        study = optuna.create_study(directions=["minimize"] * count, sampler=sampler)
     for index, (genes, objectives) in enumerate(known):
         study.add_trial(
             optuna.create_trial(

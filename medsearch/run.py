@@ -49,11 +49,10 @@ class Inputs:
 
 STATE: dict[str, Any] = {
     "seconds": 0.0,
-    "search_end": 0.0,
+    "plan": {"": None},
     "proposals": {"": 0},
     "phases": {"": 0.0},
-    "epochs": {"": 0},
-    "epochs_search": 0,
+    "trained": {"": 0.0},
     "test_reads": 0,
     "trials": 0,
     "precision": "",
@@ -209,6 +208,10 @@ class Run:
         """Where the files of one delivered network lie."""
         return self.folder / "models" / genotype_id
 
+    def checkpoint(self, genotype_id: str) -> Path:
+        """Where the training of a network stands."""
+        return self.folder / "checkpoints" / f"{genotype_id}.pt"
+
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write the results, in the order they have in the report; the run is finished until it is extended."""
         write_text(self._results, json.dumps(dict(results), indent=2, allow_nan=False) + "\n")
@@ -229,7 +232,8 @@ class Run:
         """Go on by other limits: time is shared out anew, and results that are there last until new ones come."""
         self.keep(config)
         superseded = {"superseded": self._digest()} if self.finished else {}
-        self.note(search_end=None, epochs={}, **superseded)
+        kept = {name: value for name, value in (self.state().get("plan") or {}).items() if name in ("first", "epochs")}
+        self.note(plan=kept, trained={}, **superseded)
 
     @property
     def seconds(self) -> float:
@@ -249,7 +253,7 @@ class Run:
     def trials_in_results(self) -> int:
         """How many trials of a finished run ended well."""
         trials = read_json(self._results).get("trials") or []
-        return sum(trial["state"] in ("complete", "stopped") for trial in trials)
+        return sum(trial["state"] == "complete" for trial in trials)
 
 
 def resume_command(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from medsearch.nas.strategy import Trial
@@ -23,33 +22,24 @@ def front(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(free, key=_objectives)
 
 
-def choose(trials: Sequence[Trial], count: int, *, images: int | None = None) -> list[Trial]:
+def choose(trials: Sequence[Trial], count: int) -> list[Trial]:
     """``count`` trials worth training fully: the best, then those that differ most at the least cost in error.
 
-    With the number of validation ``images``, the first is the cheapest network within one standard error of the least
-    error (Breiman et al. 1984, section 3.4.3), because a short training on few images cannot tell these apart.  After
-    it comes, one at a time, the trial with the highest gain: mixer families not chosen yet, stages with another mixer,
-    and how much cheaper it is, against how much error it adds and how much longer it trains.  What is cheap is said by
-    the first cost among the objectives.  Trials off the front are candidates too (a family may be a hair behind), but
-    only if the front has too few.
+    The best is the one with the least error; of equal ones the cheapest.  After it comes, one at a time, the trial with
+    the highest gain: mixer families not chosen yet, stages with another mixer, and how much cheaper it is, against how
+    much error it adds.  What is cheap is said by the first cost among the objectives.  Trials off the front are
+    candidates too (a family may be a hair behind), but only if the front has too few.
     """
     on_front = front(trials)
     rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
     spare = sorted((trial for trial in rest if trial not in on_front), key=_objectives)
-    alike = [trial for trial in on_front if _objectives(trial)[0] <= _within(on_front[0], images)]
-    chosen = sorted(alike, key=lambda trial: _objectives(trial)[1])[:1]
+    chosen = on_front[:1]
     pool = [trial for trial in on_front if trial not in chosen] + spare[: max(0, count - len(on_front))]
     while pool and len(chosen) < count:
         best = max(pool, key=lambda trial: _worth(trial, chosen))
         chosen.append(best)
         pool.remove(best)
     return chosen
-
-
-def _within(best: Trial, images: int | None) -> float:
-    """The largest error that is not told from the best one's on so many images; errors are shares between 0 and 1."""
-    error = _objectives(best)[0]
-    return error + math.sqrt(max(0.0, error * (1 - error)) / images) if images else error
 
 
 def _objectives(trial: Trial) -> tuple[float, ...]:
@@ -67,12 +57,7 @@ def _worth(trial: Trial, chosen: Sequence[Trial]) -> float:
     )
     cheaper = max(0.0, 1 - cost / best_cost)
     penalty = (error - best_error) / max(best_error, 1e-9)
-    slower = max(0.0, _epoch_seconds(trial) / _epoch_seconds(chosen[0]) - 1)
-    return 0.3 * new + 0.1 * differing + 0.5 * cheaper - 2.0 * penalty - 0.5 * slower
-
-
-def _epoch_seconds(trial: Trial) -> float:
-    return trial.facts.get("seconds", 1.0) / max(1, len(trial.curve))
+    return 0.3 * new + 0.1 * differing + 0.5 * cheaper - 2.0 * penalty
 
 
 def _families(trial: Trial) -> set[str]:

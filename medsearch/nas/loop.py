@@ -7,12 +7,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from medsearch.core.errors import MedsearchError
 from medsearch.measurement.budget import Budget, Costs
 from medsearch.nas.initial_designs import initial_designs
+from medsearch.nas.rungs import goes_on
 from medsearch.nas.store import INTERRUPTED, Store
 from medsearch.nas.strategy import Strategy, Trial
 from medsearch.spaces import Genotype, Space
@@ -27,9 +28,8 @@ DOUBTS = 4
 class Evaluation(Protocol):
     """What trying a genotype showed.
 
-    ``error`` and ``metrics`` are of the validation split, smaller errors are better; ``curve`` is the error after each
-    evaluated epoch, ``stopped`` whether training ended early because the curve was above its bounds, ``seconds`` the
-    time it took.
+    ``error`` and ``metrics`` are of the validation split, smaller errors are better; ``seconds`` and ``epochs`` those
+    of its training so far.
     """
 
     @property
@@ -39,13 +39,10 @@ class Evaluation(Protocol):
     def metrics(self) -> dict[str, float]: ...
 
     @property
-    def curve(self) -> tuple[float, ...]: ...
-
-    @property
-    def stopped(self) -> bool: ...
-
-    @property
     def seconds(self) -> float: ...
+
+    @property
+    def epochs(self) -> float: ...
 
 
 class Measure(Protocol):
@@ -61,9 +58,9 @@ class Executor(Protocol):
 
 
 class Evaluator(Protocol):
-    """Tries a genotype; stops where the error after epoch i is above ``bounds[i]``.  May run in another process."""
+    """Tries a genotype; may run in another process."""
 
-    def __call__(self, genotype: Genotype, bounds: tuple[float, ...]) -> Evaluation: ...
+    def __call__(self, genotype: Genotype) -> Evaluation: ...
 
 
 @dataclass
@@ -94,13 +91,13 @@ class Search:
         store: keeps the trials.
         evaluate: tries a genotype; handed to ``executor``.
         seed: with one worker, the same seed and evaluator give the same trials.
-        evaluator: the evaluator of one genotype, in place of ``evaluate``, where not all are tried alike.
+        evaluator: the evaluator of one genotype for one rung, from 0, in place of ``evaluate``.
+        rungs: how often a trial can be trained further; see :mod:`medsearch.nas.rungs`.
         facts: plain data to keep with a trial beside its costs.
         measure: measures what the prediction leaves open; without it only what fits for sure becomes a trial, and
             every objective has to be predicted.
         failed: told what an evaluation raised, and how often this trial has failed before; returns what is tried
             instead, after which ``evaluator`` and ``cost`` are asked anew, or None to give the trial up.
-        patience: a trial is stopped when this many earlier ones, no dearer than it, were better at the same epoch.
     """
 
     space: Space
@@ -113,27 +110,40 @@ class Search:
     evaluate: Evaluator | None = None
     workers: int = 1
     seed: int = 0
-    evaluator: Callable[[Genotype], Evaluator] | None = None
+    evaluator: Callable[[Genotype, int], Evaluator] | None = None
+    rungs: int = 1
     facts: Callable[[Genotype], dict[str, Any]] | None = None
     measure: Measure | None = None
     failed: Callable[[Genotype, BaseException, int], str | None] | None = None
-    patience: int = 2
     proposals: ProposalStatistics = field(default_factory=ProposalStatistics)
     _failures: Counter[int] = field(default_factory=Counter, init=False, repr=False)
+    _stuck: set[int] = field(default_factory=set, init=False, repr=False)
     _measured_costs: dict[Genotype, Costs] = field(default_factory=dict, init=False, repr=False)
 
-    def run(self, *, until: Callable[[Sequence[Trial]], bool]) -> Iterator[Trial]:
-        """Begin trials until ``until(all trials)`` says stop or nothing new fits; yields each trial as it ends."""
+    def run(
+        self,
+        *,
+        until: Callable[[Sequence[Trial]], bool] = lambda trials: False,
+        full: Callable[[Sequence[Trial]], bool] = lambda trials: False,
+    ) -> Iterator[Trial]:
+        """Begin trials, and let the best of them go on.  Yields each whenever it has reached a rung or failed.
+
+        Args:
+            until: told of all trials, whether nothing more shall begin.
+            full: whether no other trial shall begin; those that are there still go on.
+        """
         queue = self.store.recover()
         first = list(initial_designs(self.space))
         running: dict[Future[Evaluation], int] = {}
         try:
             while True:
                 while len(running) < self.workers and not until(history := self.store.trials()):
-                    proposal = self._next(history, queue, first)
-                    if proposal is None:
+                    begun = self._go_on(history, running.values())
+                    if begun is None and not full(history):
+                        begun = self._begin(history, queue, first)
+                    if begun is None:
                         break
-                    number, future = self._begin(proposal, history)
+                    number, future = begun
                     running[future] = number
                 if not running:
                     return
@@ -202,7 +212,7 @@ class Search:
             if attempt == 0 and len(seen) < len(first):
                 proposal = first[len(seen)]
             else:
-                proposal = self.strategy(self.space, history, seed)
+                proposal = self.strategy(self.space, [at_first_rung(trial) for trial in history], seed)
             if proposal in seen:
                 proposal = self.space.mutate(proposal, rng)
             fitting = self._fitting(proposal, seen, rng)
@@ -212,70 +222,81 @@ class Search:
             self.proposals.resampled += 1
         return None
 
+    def _go_on(self, history: Sequence[Trial], busy: Collection[int]) -> tuple[int, Future[Evaluation]] | None:
+        """The trial that has earned its next rung, on its way there."""
+        able = [trial for trial in history if trial.objectives is not None]
+        found = goes_on(able, rungs=self.rungs, busy={*busy, *self._stuck})
+        return None if found is None else (found.number, self._submit(found.genotype, len(found.curve)))
+
     def _again(self, number: int, future: Future[Evaluation]) -> Future[Evaluation] | None:
         """Another evaluation of a trial whose last one raised something, if there is another way to try it."""
         problem = future.exception()
         if problem is None or self.failed is None:
             return None
-        genotype = self.store.trial(number).genotype
-        instead = self.failed(genotype, problem, self._failures[number])
+        trial = self.store.trial(number)
+        instead = self.failed(trial.genotype, problem, self._failures[number])
         self._failures[number] += 1
         if instead is None:
             return None
-        measured = self._measured_costs.pop(genotype, Costs())
-        costs = measured | self.cost(genotype)
-        self.store.note(number, {**self._noted(genotype, costs), "tried_again": instead})
-        return self._submit(genotype, costs, self.store.trials())
+        if trial.state == "running":
+            measured = self._measured_costs.pop(trial.genotype, Costs())
+            costs = measured | self.cost(trial.genotype)
+            self.store.note(number, {**self._noted(trial.genotype, costs), "tried_again": instead})
+        return self._submit(trial.genotype, len(trial.curve))
 
-    def _submit(self, genotype: Genotype, costs: Costs, history: Sequence[Trial]) -> Future[Evaluation]:
-        evaluate = self.evaluator(genotype) if self.evaluator else self.evaluate
+    def _submit(self, genotype: Genotype, rung: int) -> Future[Evaluation]:
+        evaluate = self.evaluator(genotype, rung) if self.evaluator else self.evaluate
         assert evaluate is not None
-        return self.executor.submit(evaluate, genotype, self._bounds(costs, history))
+        return self.executor.submit(evaluate, genotype)
 
-    def _begin(self, genotype: Genotype, history: Sequence[Trial]) -> tuple[int, Future[Evaluation]]:
+    def _begin(
+        self, history: Sequence[Trial], queue: list[Genotype], first: Sequence[Genotype]
+    ) -> tuple[int, Future[Evaluation]] | None:
+        """A new trial, if something new fits."""
+        genotype = self._next(history, queue, first)
+        if genotype is None:
+            return None
         costs = self.costs(genotype)
         constraints = {name: costs.high(name) / limit - 1 for name, limit in self.budget.items()}
         assert all(value <= 0 for value in constraints.values())
         number = self.store.begin(genotype, self._noted(genotype, costs), constraints)
-        return number, self._submit(genotype, costs, history)
+        return number, self._submit(genotype, 0)
 
     def _noted(self, genotype: Genotype, costs: Costs) -> dict[str, Any]:
         """What is kept with a trial: its costs, the objectives first, and other facts."""
         ordered = Costs(**{name: costs[name] for name in dict.fromkeys((*self.objectives, *costs))})
         return {"costs": ordered.to_data(), **(self.facts(genotype) if self.facts else {})}
 
-    def _bounds(self, costs: Costs, history: Sequence[Trial]) -> tuple[float, ...]:
-        """Per epoch, the error above which ``patience`` trials that are no dearer were better."""
-        mine = [costs[name].value for name in self.objectives]
-        curves = [
-            trial.curve
-            for trial in history
-            if trial.objectives and all(a <= b for a, b in zip(trial.objectives[1:], mine, strict=True))
-        ]
-        bounds = []
-        for epoch in range(max(map(len, curves), default=0)):
-            errors = sorted(curve[epoch] for curve in curves if len(curve) > epoch)
-            bounds.append(errors[self.patience - 1] if len(errors) >= self.patience else float("inf"))
-        return tuple(bounds)
-
     def _end(self, number: int, future: Future[Evaluation]) -> None:
-        try:
-            result = future.result()
-        except Exception as problem:
-            self.store.end(number, state="failed", facts={"reason": reason(problem)})
+        """Write down what a rung showed; a trial that fails on its way to a later one keeps what it had."""
+        trial = self.store.trial(number)
+        problem = future.exception()
+        if problem is None and not math.isfinite(future.result().error):
+            problem = ValueError(f"its error is {future.result().error}")
+        if problem is not None:
+            if not isinstance(problem, Exception):
+                raise problem
+            if trial.state == "running":
+                self.store.end(number, state="failed", facts={"reason": reason(problem)})
+            else:
+                self._stuck.add(number)
+                self.store.reach(number, trial.curve, trial.metrics, {"stuck": reason(problem)})
             return
-        if not all(map(math.isfinite, (result.error, *result.curve))):
-            self.store.end(number, state="failed", facts={"reason": f"its errors are {result.curve}"})
-            return
-        costs = self.store.trial(number).facts["costs"]
-        self.store.end(
-            number,
-            state="stopped" if result.stopped else "complete",
-            objectives=(result.error, *(costs[name]["value"] for name in self.objectives)),
-            metrics=result.metrics,
-            curve=result.curve,
-            facts={"seconds": result.seconds},
-        )
+        result = future.result()
+        facts = {"seconds": result.seconds, "epochs": result.epochs}
+        if trial.state == "running":
+            costs = trial.facts["costs"]
+            objectives = (result.error, *(costs[name]["value"] for name in self.objectives))
+            self.store.end(number, state="complete", objectives=objectives, metrics=result.metrics, facts=facts)
+        else:
+            self.store.reach(number, (*trial.curve, result.error), result.metrics, facts)
+
+
+def at_first_rung(trial: Trial) -> Trial:
+    """The trial as it stood where all can be compared: strategies learn from errors after the same training."""
+    if trial.objectives is None or not trial.curve:
+        return trial
+    return replace(trial, objectives=(trial.curve[0], *trial.objectives[1:]))
 
 
 def reason(problem: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,16 +16,19 @@ from medsearch.nas.quiet import quiet
 from medsearch.nas.strategy import Trial
 from medsearch.spaces import Genes, Genotype, Space
 
-FORMAT = 3
+FORMAT = 4
 """Of what a study holds.  1, which was not written down: every gene a category; 2: numbers are numbers; 3: the costs
-among the objectives are named."""
+among the objectives are named; 4: trials are complete at their first rung, and what came later stands beside them."""
+
+LATER = "trial"
+"""Begins the names of the study's attributes that hold what trials showed at later rungs, as in ``trial 7``."""
 
 INTERRUPTED = "interrupted"
 """The reason noted with a trial that a killed process left running."""
 
 _STATES = {
     TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
+    TrialState.PRUNED: "failed",
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
@@ -104,21 +107,44 @@ class Store:
         state: str,
         objectives: tuple[float, ...] | None = None,
         metrics: dict[str, float] | None = None,
-        curve: tuple[float, ...] = (),
         facts: dict[str, Any] | None = None,
     ) -> None:
-        """Note how trial ``number`` ended: ``complete``, ``stopped`` or ``failed``."""
+        """Note how the first rung of trial ``number`` ended: ``complete`` or ``failed``."""
         begun = self._stored()[number]
         storage, key = self._study._storage, begun._trial_id
         with self._writing():
-            for name, value in (("metrics", metrics or {}), ("curve", list(curve)), ("objectives", objectives)):
+            for name, value in (("metrics", metrics or {}), ("objectives", objectives)):
                 storage.set_trial_user_attr(key, name, value)
             if facts:
                 storage.set_trial_user_attr(key, "facts", {**begun.user_attrs["facts"], **facts})
             if state == "complete":
                 self._study.tell(number, list(objectives or ()))
             else:
-                self._study.tell(number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
+                self._study.tell(number, state=TrialState.FAIL)
+
+    def reach(self, number: int, curve: Sequence[float], metrics: dict[str, float], facts: dict[str, Any]) -> None:
+        """Note what trial ``number`` showed at a later rung.
+
+        Optuna's trials do not change once they are complete, so this stands among the attributes of the study; the
+        values that Optuna knows are those of the first rung, where all trials were trained alike.
+
+        Args:
+            number: of a complete trial.
+            curve: its error at every rung so far, the first one included.
+            metrics: at the last of them.
+            facts: to add to those that are known.
+        """
+        known = self._later().get(number, {})
+        found = {"curve": list(curve), "metrics": metrics, "facts": {**known.get("facts", {}), **facts}}
+        with self._writing():
+            self._study.set_user_attr(f"{LATER} {number}", found)
+        self._ended.pop(number, None)
+
+    def _later(self) -> dict[int, dict[str, Any]]:
+        """What trials showed at later rungs, by number."""
+        with self._writing():
+            noted = self._study.user_attrs
+        return {int(key.split()[1]): found for key, found in noted.items() if key.startswith(f"{LATER} ")}
 
     def trials(self) -> list[Trial]:
         """All trials, in the order they began."""
@@ -159,29 +185,31 @@ class Store:
     def _read(self, trial: FrozenTrial) -> Trial:
         """The trial in our own terms; one that has ended is read once, because it does not change any more."""
         if trial.number not in self._ended:
-            found = self._new(trial)
+            found = self._new(trial, self._later().get(trial.number, {}) if trial.state.is_finished() else {})
             if not trial.state.is_finished():
                 return found
             self._ended[trial.number] = found
         return self._ended[trial.number]
 
-    def _new(self, trial: FrozenTrial) -> Trial:
+    def _new(self, trial: FrozenTrial, later: Mapping[str, Any] | None = None) -> Trial:
         noted = trial.user_attrs
         try:
             genotype = Genotype.from_data(noted["genotype"], f"trial {trial.number}")
             genes: Genes = self.space.encode(genotype)
         except MedsearchError as problem:
             raise RunError("study", f"trial {trial.number} is not of space '{self.space.name}': {problem}") from problem
-        state, objectives = _STATES[trial.state], noted.get("objectives")
+        state, later = _STATES[trial.state], later or {}
+        objectives = tuple(noted.get("objectives") or ()) if state == "complete" else ()
+        curve = tuple(later.get("curve", objectives[:1]))
         return Trial(
             number=trial.number,
             genes=genes,
             genotype=genotype,
-            objectives=tuple(objectives) if objectives and state in ("complete", "stopped") else None,
-            metrics=noted.get("metrics", {}),
-            curve=tuple(noted.get("curve", ())),
+            objectives=(curve[-1], *objectives[1:]) if objectives else None,
+            metrics=later.get("metrics", noted.get("metrics", {})),
+            curve=curve,
             state=state,
-            facts=noted.get("facts", {}),
+            facts={**noted.get("facts", {}), **later.get("facts", {})},
         )
 
 

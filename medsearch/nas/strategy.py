@@ -29,8 +29,8 @@ class Trial:
         genotype: what was tried.
         objectives: the error, then the costs to be small, in their units; None while running or if it failed.
         metrics: of the task, on the validation split.
-        curve: error after each evaluated epoch.
-        state: ``running``, ``complete``, ``stopped`` (early) or ``failed``.
+        curve: error at each rung that it has reached; the last one is that among the objectives.
+        state: ``running``, ``complete`` (trained to the first rung, and perhaps further) or ``failed``.
         facts: costs and whatever else was noted, plain data.
     """
 

@@ -59,7 +59,7 @@ class Delivered:
     verdict: str
     onnx_bytes: int
     training: dict[str, Any]
-    epochs: int
+    epochs: float
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -69,12 +69,12 @@ class Delivered:
         return not self.over
 
 
-def epochs_saved(job: Job, genotype: Genotype) -> int:
+def epochs_saved(job: Job, genotype: Genotype) -> float:
     """For how many epochs this network was trained that is safely on disk; 0 where there is none, or it is damaged."""
     try:
-        return int(load_model(job.run.model_folder(genotype.id) / "model.pt").provenance["epochs"])
+        return float(load_model(job.run.model_folder(genotype.id) / "model.pt").provenance["epochs"])
     except CheckpointError:
-        return 0
+        return 0.0
 
 
 def save(job: Job, genotype: Genotype, trained: Trained) -> None:
@@ -124,7 +124,7 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
         verdict=_verdict(job, measured, over),
         onnx_bytes=len(files[artifact_name(DEFAULT)]),
         training=_training(job, genotype),
-        epochs=int(checkpoint.provenance["epochs"]),
+        epochs=float(checkpoint.provenance["epochs"]),
         seconds=float(checkpoint.provenance["seconds"]),
     )
     job.lab.call(_write_module, setup, folder, _facts(job, network), doing="delivery")

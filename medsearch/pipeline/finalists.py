@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
@@ -16,92 +15,87 @@ from medsearch.nas import Trial, choose, reason
 from medsearch.pipeline.compress import compress_file
 from medsearch.pipeline.deliver import Delivered, deliver, epochs_saved, save
 from medsearch.pipeline.job import Job
-from medsearch.pipeline.trainings import instead, step_seconds, training
+from medsearch.pipeline.planner import EPOCHS_FULL, OTHERS_SHARE, Plan
+from medsearch.pipeline.trainings import instead, steps_per_epoch, training
 from medsearch.spaces import Genotype
-from medsearch.train import Trained
+from medsearch.train import Leg, Trained
 
-PARALLEL = 1.15  # how much longer a step takes beside the other workers, evaluations included
-COMPRESSION_SHARE = 0.25
-DELIVERY_SECONDS = 15.0
-EPOCHS_WITHOUT_TIME = 60
 LEAST_COMPRESSION_SECONDS, COMPRESSION_TRAININGS = 3600.0, 20
 """How long a compression may take: so many seconds, and so many times as long as the full training took."""
 
 
-def finalists(job: Job, trials: Sequence[Trial]) -> list[Genotype]:
+def finalists(job: Job, plan: Plan, trials: Sequence[Trial]) -> list[Genotype]:
     """Those trained fully and saved: of the best, or of the next best where the training of all these fails.
 
     Raises:
         RunError: where nothing could be trained.
     """
-    left = list(trials)
-    while chosen := choose(left, job.config.finalists, images=len(job.setup.data.val)):
-        if trained := _train(job, [trial.genotype for trial in chosen]):
+    left = [trial for trial in trials if "stuck" not in trial.facts]
+    while chosen := choose(left, plan.finalists):
+        if trained := _train(job, plan, [trial.genotype for trial in chosen]):
             return trained
         left = [trial for trial in left if trial not in chosen]
     raise RunError(str(job.run.folder), "the full training of every network failed; the messages above say why.")
 
 
-def _train(job: Job, chosen: Sequence[Genotype]) -> list[Genotype]:
-    """Train the finalists fully, as many at once as there are workers, and save each as it ends; returns those on disk.
-
-    What an earlier start saved is trained again only where more epochs are planned since, and stays until that ends.
-    """
-    planned = job.run.state().get("epochs", {})
-    if any(genotype.id not in planned for genotype in chosen):  # new, extended, or others are the best since
-        possible = _epochs_full(job, chosen)
-        planned = {genotype.id: max(possible[genotype.id], epochs_saved(job, genotype)) for genotype in chosen}
-        job.run.note(epochs=planned)
-    todo = [genotype for genotype in chosen if epochs_saved(job, genotype) < planned[genotype.id]]
+def _train(job: Job, plan: Plan, chosen: Sequence[Genotype]) -> list[Genotype]:
+    """Train the finalists to the end, from where they stand, and save each as it ends; returns those on disk."""
+    done = job.run.state().get("trained", {})
+    todo = [genotype for genotype in chosen if genotype.id not in done or not epochs_saved(job, genotype)]
     if todo:
         with job.phase("training the finalists"):
-            running = {_full_training(job, genotype, planned): (genotype, 0) for genotype in todo}
-            done = 0
+            running = {_begin(job, plan, lane): (lane, 0) for lane in _lanes(todo, job.workers)}
+            ended = 0
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    genotype, before = running.pop(future)
-                    if problem := future.exception():
-                        if instead(job, genotype, problem, before):
-                            running[_full_training(job, genotype, planned)] = (genotype, before + 1)
-                            continue
-                        job.view.note(f"{genotype.id} is left out: {problem}")
+                    lane, before = running.pop(future)
+                    problem = future.exception()
+                    if problem and instead(job, lane[0], problem, before):
+                        running[_begin(job, plan, lane)] = (lane, before + 1)
+                        continue
+                    if problem:
+                        job.view.note(f"{lane[0].id} is left out: {problem}")
                     else:
-                        save(job, genotype, future.result())
-                    done += 1
-                    job.view.progress(done, len(todo), "networks trained")
+                        save(job, lane[0], future.result())
+                        done = {**done, lane[0].id: future.result().epochs}
+                        job.run.note(trained=done, seconds=job.clock.spent)
+                    if rest := lane[1:]:
+                        running[_begin(job, plan, rest)] = (rest, 0)
+                    ended += 1
+                    job.view.progress(ended, len(todo), "networks trained")
     return [genotype for genotype in chosen if epochs_saved(job, genotype)]
 
 
-def _full_training(job: Job, genotype: Genotype, epochs: Mapping[str, int]) -> Future[Trained]:
-    """The training of a finalist, begun."""
-    given = training(job, genotype, epochs[genotype.id])
-    every = max(1, given.recipe.epochs // 10)
-    return job.trainers.submit(replace(given, evaluate_every=every, keep_model=True), genotype)
+Lane = Sequence[Genotype]
+"""Networks that one worker trains, one after the other."""
 
 
-def _epochs_full(job: Job, genotypes: Sequence[Genotype]) -> dict[str, int]:
-    """Epochs of each finalist, the best first: as many as the time that is left allows.
+def _lanes(todo: Sequence[Genotype], workers: int) -> list[Lane]:
+    """Who trains what: the best one, which comes first, has a worker to itself, and the others share the rest.
 
-    The best has a worker to itself; the others share the rest of the workers, and train no longer than the best.
+    Where there is one worker, the best one comes last, so that what the others leave of their time is its own.
     """
-    if job.config.epochs is not None:
-        return {genotype.id: job.config.epochs for genotype in genotypes}
-    if job.clock.budget is None:
-        return {genotype.id: EPOCHS_WITHOUT_TIME for genotype in genotypes}
-    steps = math.ceil(len(job.setup.data.train) / job.setup.recipe.batch)
-    seconds = [PARALLEL * steps * step_seconds(job, genotype) for genotype in genotypes]
-    left = job.clock.left(1 - COMPRESSION_SHARE * job.config.compress) - DELIVERY_SECONDS * len(genotypes)
-    if job.workers == 1:
-        counts = [left / sum(seconds)] * len(genotypes)
-    else:
-        most = left / seconds[0]
-        others = left * (job.workers - 1) / max(sum(seconds[1:]), 1e-9)
-        counts = [most, *(min(most, others, left / each) for each in seconds[1:])]
-    return {genotype.id: _whole(count) for genotype, count in zip(genotypes, counts, strict=True)}
+    best, others = todo[0], todo[1:]
+    if workers == 1:
+        return [[*others, best]]
+    return [[best], *filter(None, (others[first :: workers - 1] for first in range(workers - 1)))]
 
 
-def _whole(epochs: float) -> int:
-    return max(3, min(300, math.floor(epochs)))
+def _begin(job: Job, plan: Plan, lane: Lane) -> Future[Trained]:
+    """The last leg of the first network of a lane, begun."""
+    given = training(job, lane[0], _last_leg(job, plan, lane))
+    return job.trainers.submit(replace(given, keep_model=True), lane[0])
+
+
+def _last_leg(job: Job, plan: Plan, lane: Lane) -> Leg:
+    """A part of what is left of the time: an equal one, or a small one where the best one waits for its own."""
+    if job.config.epochs is not None or plan.training_end is None:
+        return Leg(steps=(job.config.epochs or EPOCHS_FULL) * steps_per_epoch(job), falls=True)
+    left = max(0.0, plan.training_end - job.clock.spent)
+    share = 1 / len(lane)
+    if job.workers == 1 and len(lane) > 1:
+        share = min(share, OTHERS_SHARE / (plan.finalists - 1))
+    return Leg(within=share * left, falls=True)
 
 
 def deliver_all(job: Job, trained: Sequence[Genotype]) -> tuple[list[Delivered], list[dict[str, str]]]:

@@ -70,7 +70,7 @@ def collect(
             "device": "cuda" if torch.cuda.is_available() else "cpu",
             "workers": job.workers,
         },
-        "trials": [trial_row(trial, on_front, int(state.get("epochs_search", 0))) for trial in trials],
+        "trials": [trial_row(trial, on_front) for trial in trials],
         "proposals": {**state.get("proposals", {}), "trials_over_budget": _trials_over(job, trials)},
         "prediction": state.get("accuracy", {}),
         "delivered": [_network(network, job.setup.task, best=network is ordered[0]) for network in ordered],
@@ -93,7 +93,7 @@ def judged(task: Task) -> dict[str, Any]:
     return {"primary": task.primary, "metrics": metrics, "error_label": task.error_label}
 
 
-def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
+def trial_row(trial: Trial, on_front: set[int]) -> dict[str, Any]:
     """A trial as the reports take it."""
     costs: dict[str, dict[str, Any]] = trial.facts.get("costs", {})
     known = {name: Estimate(**found) for name, found in costs.items()}
@@ -106,7 +106,8 @@ def trial_row(trial: Trial, on_front: set[int], epochs: int) -> dict[str, Any]:
         },
         "error": trial.objectives[0] if trial.objectives else None,
         "metrics": trial.metrics,
-        "epochs": len(trial.curve) or epochs,
+        "epochs": trial.facts.get("epochs"),
+        "rungs": len(trial.curve),
         "state": trial.state,
         "front": trial.number in on_front,
     }
@@ -127,11 +128,13 @@ def _recipe(job: Job, state: dict[str, Any]) -> dict[str, Any]:
     recipe = asdict(job.setup.recipe)
     augment = recipe.pop("augment")
     del recipe["epochs"], recipe["seed"]
-    epochs = {
-        "epochs_search": state.get("epochs_search"),
-        "epochs_full": max((state.get("epochs") or {}).values(), default=None),
+    plan = state.get("plan") or {}
+    how_long = {
+        "epochs_search": plan.get("epochs"),
+        "seconds_search": plan.get("first"),
+        "epochs_full": max((state.get("trained") or {}).values(), default=None),
     }
-    return {**epochs, **recipe, **{f"augment_{name}": value for name, value in augment.items()}}
+    return {**how_long, **recipe, **{f"augment_{name}": value for name, value in augment.items()}}
 
 
 def _cost(predicted: Estimate | None, measured: Estimate | None) -> dict[str, Any]:

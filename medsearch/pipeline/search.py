@@ -7,7 +7,6 @@ what is delivered.  Trials and trainings run in single-threaded workers.
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,20 +24,17 @@ from medsearch.pipeline.calibration import calibrate_job, take_over
 from medsearch.pipeline.finalists import compress_best, deliver_all, finalists
 from medsearch.pipeline.fitting import ENDLESS
 from medsearch.pipeline.job import Clock, Job, begin
+from medsearch.pipeline.planner import Plan, plan, without_clock
 from medsearch.pipeline.results import collect, trial_row
 from medsearch.pipeline.setup import Setup, is_of_file, is_timed, samples
-from medsearch.pipeline.trainings import evaluation, instead, step_seconds
+from medsearch.pipeline.trainings import evaluation, instead
 from medsearch.report.page import write_report
 from medsearch.run import Run
 from medsearch.spaces import Genotype
-from medsearch.train import TrainingRecipe
+from medsearch.train import EVALUATORS, TrainingRecipe
 from medsearch.train.workers import default_workers, pool
 
 DEFAULT_SECONDS = 15 * 60.0
-SEARCH_SHARE = 0.32
-LATEST_SEARCH = 0.6  # of all the time: when a search ends with fewer trials than finalists are wanted
-EVALUATION = 1.25  # an epoch with its evaluation, in epochs of training alone
-TRIALS_WANTED = 14
 MOST_FAILURES = 8  # trials that may fail before one ends well
 
 
@@ -76,10 +72,12 @@ def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = ()) -> dic
         except (BudgetError, SpaceError):
             run.discard()
             raise
-        trials = _search(job)
+        planned = _planned(job)
+        view.note(f"plan: {planned.sentence()}")
+        trials = _search(job, planned)
         if not any(trial.state == "complete" for trial in trials):
             raise _nothing(job, trials)
-        delivered, refused = deliver_all(job, finalists(job, trials))
+        delivered, refused = deliver_all(job, finalists(job, planned, trials))
         results = collect(job, trials, delivered, refused)
         if config.compress:
             compress_best(job, results)
@@ -187,21 +185,20 @@ def _percent(found: Accuracy) -> str:
     return f"{found.median_error_percent:.1f} % (median), {found.largest_error_percent:.1f} % (largest)"
 
 
-def _search(job: Job) -> list[Trial]:
+def _search(job: Job, plan: Plan) -> list[Trial]:
     """Trials until the search's share of the time, or the number asked for, is used up."""
     store = Store(job.run.storage, job.setup.space, objectives=job.config.objectives)
-    trials = store.trials()
-    if _enough(job, [trial for trial in trials if trial.state != "running"]):
-        return trials
+    if _over(job, plan, store.trials()):
+        return store.trials()
     with job.phase("searching"):
-        epochs = _epochs_search(job)
         search = Search(
             space=job.setup.space,
             strategy=read_strategy(job.config.strategy, where="--strategy"),
             objectives=job.config.objectives,
             cost=job.fitting,
             budget=job.budget,
-            evaluator=lambda genotype: evaluation(job, genotype, epochs),
+            evaluator=lambda genotype, rung: evaluation(job, genotype, plan, rung),
+            rungs=plan.rungs,
             facts=job.fitting.facts,
             measure=lambda genotype, names: _measure_costs(job, genotype, names),
             failed=lambda genotype, problem, before: instead(job, genotype, problem, before),
@@ -211,11 +208,13 @@ def _search(job: Job) -> list[Trial]:
             seed=job.config.seed,
             proposals=ProposalStatistics(**job.run.state().get("proposals", {})),
         )
-        for trial in search.run(until=lambda history: _enough(job, history)):
+        for trial in search.run(
+            until=lambda history: _over(job, plan, history), full=lambda history: _full(job, history)
+        ):
             leading = front(store.trials())
             best = {one.number for one in leading}
-            job.view.trial(trial_row(trial, best, epochs))
-            job.view.front([trial_row(one, best, epochs) for one in leading])
+            job.view.trial(trial_row(trial, best))
+            job.view.front([trial_row(one, best) for one in leading])
             job.run.note(proposals=search.proposals.to_data(), seconds=job.clock.spent, trials=len(store.trials()))
     job.keep_measurements()
     return store.trials()
@@ -236,32 +235,52 @@ def _show_earlier(run: Run, setup: Setup, view: Callback) -> None:
     if not trials:
         return
     ended = [one for one in trials if one.state != "running" and one.facts.get("reason") != INTERRUPTED]
-    leading, epochs = front(ended), int(run.state().get("epochs_search") or 0)
+    leading = front(ended)
     best = {one.number for one in leading}
-    view.earlier(
-        [trial_row(one, best, epochs) for one in ended], front=[trial_row(one, best, epochs) for one in leading]
-    )
+    view.earlier([trial_row(one, best) for one in ended], front=[trial_row(one, best) for one in leading])
 
 
-def _enough(job: Job, trials: Sequence[Trial]) -> bool:
-    """Whether no further trial shall begin: those that run are taken to end well until they have not."""
+def _over(job: Job, plan: Plan, trials: Sequence[Trial]) -> bool:
+    """Whether the search has had its time, or has failed too often; without a limit of time, whether it is done."""
     good = [trial for trial in trials if trial.state != "failed"]
-    if job.config.trials is not None and len(good) >= job.config.trials:
-        return True
     if not good and len(_failures(trials)) >= MOST_FAILURES:
         return True
-    return _search_left(job) <= 0 and (len(good) >= job.config.finalists or job.clock.left(LATEST_SEARCH) <= 0)
+    if plan.search_end is None or plan.training_end is None:
+        return False
+    return job.clock.spent >= (plan.search_end if good else plan.training_end)
 
 
-def _search_left(job: Job) -> float:
-    """Seconds until the search has had its share of the time that was left when it first began."""
+def _full(job: Job, trials: Sequence[Trial]) -> bool:
+    """Whether no further trial shall begin: those that run are taken to end well until they have not."""
+    good = [trial for trial in trials if trial.state != "failed"]
+    return job.config.trials is not None and len(good) >= job.config.trials
+
+
+def _planned(job: Job) -> Plan:
+    """How the time is spent; what earlier starts have fixed for all trials stays."""
+    config, state = job.config, job.run.state()
+    known = state.get("plan") or {}
+    continues = EVALUATORS[config.evaluator].CONTINUES  # type: ignore[attr-defined]
+    epochs = config.epochs_search or known.get("epochs")
     if job.clock.budget is None:
-        return math.inf
-    end = job.run.state().get("search_end")
-    if end is None:
-        end = job.clock.spent + SEARCH_SHARE * job.clock.left()
-        job.run.note(search_end=end)
-    return float(end) - job.clock.spent
+        trials = config.trials or 1
+        found = without_clock(trials=trials, finalists=config.finalists, epochs=epochs, continues=continues)
+    elif known.get("training_end") is not None:  # goes on; an extension forgets these
+        found = Plan.from_data(known)
+    else:
+        found = plan(
+            left=job.clock.left(),
+            spent=job.clock.spent,
+            workers=job.workers,
+            finalists=config.finalists,
+            compress=config.compress,
+            first=known.get("first"),
+            epochs=epochs,
+            networks=config.trials,
+            continues=continues,
+        )
+    job.run.note(plan=found.to_data())
+    return found
 
 
 def _failures(trials: Sequence[Trial]) -> list[str]:
@@ -276,20 +295,3 @@ def _nothing(job: Job, trials: Sequence[Trial]) -> RunError:
     return RunError(
         str(job.run.folder), "the time ended before any trial did.", f"Give it more: {job.run.longer_command}"
     )
-
-
-def _epochs_search(job: Job) -> int:
-    """As many epochs a trial as let about ``TRIALS_WANTED`` trials end in the search's time."""
-    state = job.run.state()
-    if job.config.epochs_search is not None:
-        return job.config.epochs_search
-    if "epochs_search" in state:
-        return int(state["epochs_search"])
-    setup = job.setup
-    steps = [step_seconds(job, genotype) for genotype in samples(job.setup)[:3]]
-    epoch = statistics.median(steps) * math.ceil(len(setup.data.train) / setup.recipe.batch) * EVALUATION
-    left = _search_left(job)
-    seconds = 40.0 if math.isinf(left) else left * job.workers / TRIALS_WANTED
-    epochs = max(2, min(30, round(seconds / epoch)))
-    job.run.note(epochs_search=epochs)
-    return epochs

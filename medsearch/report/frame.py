@@ -15,7 +15,7 @@ from medsearch.report.networks import Data, cheapest_first, cost_text, number, o
 
 KEPT = 8
 _OTHER_LINES, _ALL_COSTS_WIDTH = 10, 70
-_STYLES = {"stopped": "dim", "failed": "red"}
+_STYLES = {"failed": "red"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,14 +92,17 @@ class LiveSearch(Callback):
             self._event(f"{self._moment.phase}: {progress_text((done, total, what), left)}")
 
     def trial(self, row: Data) -> None:
-        """A trial ended, well or not; ``row`` is its entry in the results."""
-        moment = self._moment
+        """A trial reached a rung, or failed; ``row`` is its entry in the results."""
+        moment, further = self._moment, (number(row.get("rungs")) or 0) > 1
         best = row if _better(row, moment.best) else moment.best
-        self._moment = replace(moment, count=moment.count + 1, trials=(*moment.trials, row)[-KEPT:], best=best)
+        others = [other for other in moment.trials if other.get("number") != row.get("number")]
+        count = moment.count + (not further)
+        self._moment = replace(moment, count=count, trials=(*others, row)[-KEPT:], best=best)
         names = costs_of([row], 3)
         place, mixers, error, *values = cells(row, names)
         costs = ", ".join(f"{title(name)} {value}" for name, value in zip(names, values, strict=True))
-        self._event(f"trial {place} {row.get('id')}: error {error}, {costs}, {mixers}, {row.get('state')}")
+        state = f"rung {row['rungs']}" if further else row.get("state")
+        self._event(f"trial {place} {row.get('id')}: error {error}, {costs}, {mixers}, {state}")
 
     def earlier(self, trials: Sequence[Data], *, front: Sequence[Data]) -> None:
         """What earlier starts have found, as entries of the results: counted and shown, not told again one by one."""

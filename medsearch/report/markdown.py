@@ -202,10 +202,12 @@ def _search(results: Data) -> Iterator[str]:
     states = Counter(trial.get("state") for trial in results.get("trials") or [])
     if states:
         counts = ", ".join(f"{states[state]} {said}" for state, said in _STATES.items() if states[state])
+        further = sum((trial.get("rungs") or 0) > 1 for trial in results["trials"])
+        counts += f", {further} of them further than the first rung" if further else ""
         yield f"- {sum(states.values())} trials: {counts}"
     epochs = [network["epochs"] for network in networks.delivered(results) if network.get("epochs")]
     if epochs:
-        each = " to ".join(map(str, sorted({min(epochs), max(epochs)})))
+        each = " to ".join(f"{count:.3g}" for count in sorted({min(epochs), max(epochs)}))
         yield f"- full training: {len(epochs)} network{'' if len(epochs) == 1 else 's'}, {each} epochs each"
     proposals = results.get("proposals") or {}
     said = [f"{text(proposals[key], '{:.0f}'.format)} {what}" for key, what in _PROPOSALS.items() if key in proposals]
@@ -215,7 +217,7 @@ def _search(results: Data) -> Iterator[str]:
     yield from [f"- time: {', '.join(said)}"] if said else []
 
 
-_STATES = {"complete": "trained to the end", "stopped": "stopped early", "failed": "failed"}
+_STATES = {"complete": "trained", "failed": "failed"}
 _PROPOSALS = {
     "drawn": "drawn",
     "repaired": "repaired to fit the budgets",

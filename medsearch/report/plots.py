@@ -218,7 +218,7 @@ def _legend(figure: Figure, trials: list[_Point], found: list[_Point], y: float)
     shown = [(kind, *_LOOKS[kind]) for kind in KINDS if kind in present]
     entries = [entry(f"mostly {kind}", marker, color, "none", 7) for kind, color, marker in shown]
     if any(not point.look[1] for point in trials):
-        entries.append(entry("stopped early", "o", "0.6", "none", 4))
+        entries.append(entry("trained to the first rung", "o", "0.6", "none", 4))
     if any(point.look[2] for point in trials):
         entries.append(entry("front of the search", "o", "0.8", "black", 6))
     if found:

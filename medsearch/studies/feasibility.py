@@ -52,15 +52,11 @@ class _Size:
 
     error: float
     seconds: float = 0.0
-    stopped: bool = False
+    epochs: float = 0.0
 
     @property
     def metrics(self) -> dict[str, float]:
         return {"error": self.error}
-
-    @property
-    def curve(self) -> tuple[float, ...]:
-        return (self.error,)
 
 
 def feasibility(
@@ -122,7 +118,7 @@ def _search(
 ) -> tuple[Search, list[Trial]]:
     """The search, over, and its trials."""
 
-    def evaluate(genotype: Genotype, *_: Any, **__: Any) -> _Size:
+    def evaluate(genotype: Genotype) -> _Size:
         return _Size(error=1 / math.log(cost.macs(genotype)))
 
     with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as executor:

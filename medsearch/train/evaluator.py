@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from medsearch.data import Dataset
 from medsearch.spaces import Genotype
 from medsearch.tasks import Task
 from medsearch.train.loop import TrainingRecipe
+from medsearch.train.session import Leg
 
 EVALUATORS = Registry("evaluator", "medsearch.train.evaluators")
 
@@ -25,16 +28,14 @@ class Evaluation:
     Args:
         error: on the validation split, what a search minimises; smaller is better.
         metrics: on the validation split, as far as they are known.
-        curve: error after every evaluated epoch, by which later trials are stopped early; empty where there are none.
-        stopped: whether it ended early.
-        seconds: that it took.
+        seconds: of training and evaluation so far, those of earlier legs included.
+        epochs: passes over the training split so far, where it trains.
     """
 
     error: float
     metrics: dict[str, float] = field(default_factory=dict)
-    curve: tuple[float, ...] = ()
-    stopped: bool = False
     seconds: float = 0.0
+    epochs: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,9 @@ class Trained(Evaluation):
 
     Args:
         model: with averaged weights, in eval mode, on the CPU; None where only the scores are wanted.
-        epochs: that were trained.
     """
 
     model: nn.Module | None
-    epochs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +60,23 @@ class Evaluator(ABC):
         task: loss and metrics.
         interface: of the networks.
         recipe: how the search trains, with the epochs of a trial, the batch, the precision and the seed.
-        evaluate_every: epochs between evaluations, for evaluators that train.
+        leg: how far a training goes on from its checkpoint; None trains anew for the recipe's epochs.
+        checkpoint: the file that a training goes on from, if it is there, and that it leaves its state in.
     """
+
+    CONTINUES: ClassVar[bool] = False
+    """Whether a better score can be had by going on from the checkpoint; else a genotype is tried once."""
 
     data: Dataset
     task: Task
     interface: Interface
     recipe: TrainingRecipe
-    evaluate_every: int = 1
+    leg: Leg | None = None
+    checkpoint: Path | None = None
 
     @abstractmethod
-    def __call__(self, genotype: Genotype, bounds: tuple[float, ...] = ()) -> Evaluation:
-        """Try ``genotype``; may stop where the error after the i-th evaluated epoch is above ``bounds[i]``.
-
-        What it raises makes the trial a failed one, with that as its reason.
-        """
+    def __call__(self, genotype: Genotype) -> Evaluation:
+        """Try ``genotype``.  What it raises makes the trial a failed one, with that as its reason."""
 
     def network(self, genotype: Genotype) -> Network:
         """The untrained network of ``genotype``, seeded by the recipe, on the device that computes."""

@@ -36,7 +36,8 @@ class TrainingRecipe:
         batch: images per step.
         lr: peak learning rate, reached after ``warmup`` of all steps.
         weight_decay: on matrices and filters; never on norms, biases and single scales.
-        warmup: share of the steps in which the learning rate rises.
+        warmup: share of the steps in which the learning rate rises, in a training whose end is known.
+        rise: steps in which it rises where the end is not known (see :mod:`medsearch.train.session`).
         average: decay per step of the averaged weights (raised from 0 in the first steps).
         clip: largest norm of the gradient.
         precision: ``"fp32"`` or ``"bf16"`` (autocast, weights stay fp32).
@@ -51,6 +52,7 @@ class TrainingRecipe:
     lr: float = 4e-3
     weight_decay: float = 0.05
     warmup: float = 0.15
+    rise: int = 30
     average: float = 0.99
     clip: float = 1.0
     precision: str = "fp32"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -18,6 +19,7 @@ from medsearch.spaces import Genotype
 from medsearch.tasks import make_task
 from medsearch.train.evaluator import EVALUATORS, Evaluation, Evaluator, Trained
 from medsearch.train.loop import TrainingRecipe
+from medsearch.train.session import Leg
 
 _data: Dataset | None = None
 
@@ -48,7 +50,8 @@ class Remote:
         evaluator: its name.
         interface: of the networks.
         recipe: how to train.
-        evaluate_every: epochs between evaluations.
+        leg: how far its training goes on; see :class:`~medsearch.train.evaluator.Evaluator`.
+        checkpoint: from where, and where to.
         keep_model: whether the trained network is sent back.
         limit_s: seconds that it may take; a process that takes longer is ended.
     """
@@ -56,19 +59,25 @@ class Remote:
     evaluator: str = "training"
     interface: Interface
     recipe: TrainingRecipe
-    evaluate_every: int = 1
+    leg: Leg | None = None
+    checkpoint: Path | None = None
     keep_model: bool = False
     limit_s: float | None = None
     doing: str = "training"
 
-    def __call__(self, genotype: Genotype, bounds: tuple[float, ...] = ()) -> Evaluation:
+    def __call__(self, genotype: Genotype) -> Evaluation:
         """Try ``genotype`` in the process this is called in."""
         data = held()
         task = make_task(self.interface.task, outputs=self.interface.outputs, dims=data.dims)
         evaluate: Evaluator = EVALUATORS.find(self.evaluator, where="--evaluator")(
-            data=data, task=task, interface=self.interface, recipe=self.recipe, evaluate_every=self.evaluate_every
+            data=data,
+            task=task,
+            interface=self.interface,
+            recipe=self.recipe,
+            leg=self.leg,
+            checkpoint=self.checkpoint,
         )
-        found = evaluate(genotype, bounds)
+        found = evaluate(genotype)
         return replace(found, model=None) if isinstance(found, Trained) and not self.keep_model else found
 
 

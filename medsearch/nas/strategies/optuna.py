@@ -1,7 +1,7 @@
 """Optuna's samplers as strategies: the history is replayed into a study in memory, which is asked for one proposal.
 
 Replaying costs milliseconds and makes a proposal a pure function of (space, history, seed), so that an interrupted
-search goes on exactly as it would have.  Early-stopped trials count with the error they had reached.
+search goes on exactly as it would have.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medsearch.blocks.depthwise import WINDOW, filtered
 from medsearch.blocks.knobs import whole_number
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -136,16 +137,29 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def depthwise(filters: nn.Conv2d | nn.Conv3d, x_BCS: Tensor) -> Tensor:
-    """Apply a depthwise convolution; on the CPU, all but small 2D windows run in the weights' own precision.
+    """Apply a depthwise convolution; on the CPU in a way whose weight gradient is fast.
 
-    There oneDNN has no fast half-precision weight gradient for them, which takes longer than the rest of the network,
-    and nothing fast in float16; bfloat16 without that gradient is mostly faster.
+    oneDNN has a fast one for small 2D windows; those of larger ones are put together from these
+    (:mod:`medsearch.blocks.depthwise`).  All others run in the weights' own precision: their half-precision weight
+    gradient takes longer than the rest of the network, and nothing is fast in float16; bfloat16 without that gradient
+    is mostly faster.
     """
-    small = x_BCS.ndim == 4 and max(filters.kernel_size) <= 3 and max(filters.dilation) == 1
-    if x_BCS.device.type != "cpu" or small:
+    plain = x_BCS.ndim == 4 and max(filters.dilation) == 1
+    if x_BCS.device.type != "cpu" or (plain and max(filters.kernel_size) <= 3):
         return filters(x_BCS)
     learns = torch.is_grad_enabled() and filters.weight.requires_grad
-    if not learns and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    if not learns and half:
         return filters(x_BCS)
+    if learns and plain and min(filters.kernel_size) >= WINDOW and max(filters.stride) == 1:
+        return _learning(filters, x_BCS, torch.bfloat16 if half else filters.weight.dtype)
     with without_autocast(x_BCS.device):
         return filters(x_BCS.to(filters.weight.dtype))
+
+
+def _learning(filters: nn.Conv2d | nn.Conv3d, x_BCHW: Tensor, dtype: torch.dtype) -> Tensor:
+    """A depthwise 2D convolution whose weight gradient is wanted."""
+    padding = (int(filters.padding[0]), int(filters.padding[1]))
+    with without_autocast(x_BCHW.device):
+        y_BCHW = filtered(x_BCHW.to(dtype), filters.weight.to(dtype), padding)
+        return y_BCHW if filters.bias is None else y_BCHW + filters.bias.to(dtype)[:, None, None]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from medsearch.api.result import SearchResult
@@ -67,12 +68,12 @@ def search(
         MedsearchError: for anything that is wrong with what was asked, before anything is trained.
         RefusedError: if no trained network kept the budget when it was measured.
     """
-    asked = {name: value for name, value in locals().items() if value is not None}
+    start, asked = monotonic(), {name: value for name, value in locals().items() if value is not None}
     given = {name: _plain(value) for name, value in asked.items() if name not in ("recipe", "out", "callbacks")}
     config = SearchConfig.read(given, recipe=None if recipe is None else str(recipe))
     told = ", ".join(f"{name}={_plain(value)!r}" for name, value in asked.items() if name != "callbacks")
     opened = begin(config, out=None if out is None else Path(out), command=f"medsearch.search({told})")
-    return run(opened, callbacks)
+    return run(opened, callbacks, start=start)
 
 
 def resume(
@@ -95,16 +96,25 @@ def resume(
     Raises:
         MedsearchError: if the run is finished and nothing more is asked for, or is not what it was begun with.
     """
-    asked = {"time": time, "trials": trials, "data": data, "space": space}
+    start, asked = monotonic(), {"time": time, "trials": trials, "data": data, "space": space}
     given = {name: _plain(value) for name, value in asked.items()}
-    return run(go_on(Path(folder), read_values(given, where="medsearch.resume")), callbacks)
+    return run(go_on(Path(folder), read_values(given, where="medsearch.resume")), callbacks, start=start)
 
 
-def run(opened: AbstractContextManager[tuple[Run, Setup]], callbacks: Sequence[Callback] | None = None) -> SearchResult:
-    """Carry out a search that was begun; what interrupts it says how to go on."""
+def run(
+    opened: AbstractContextManager[tuple[Run, Setup]], callbacks: Sequence[Callback] | None = None, *, start: float
+) -> SearchResult:
+    """Carry out a search that was begun; what interrupts it says how to go on.
+
+    Args:
+        opened: the run, and what it works on.
+        callbacks: as for :func:`search`.
+        start: when it was asked for, by :func:`time.monotonic`; its time counts from there.
+    """
     with opened as (started, setup):
         try:
-            results = carry_out(started, setup, callbacks=_watching() if callbacks is None else callbacks)
+            watching = _watching() if callbacks is None else callbacks
+            results = carry_out(started, setup, callbacks=watching, start=start)
         except WriteError as problem:
             remedy = f"{problem.remedy} Then go on with: {started.resume_command}"
             raise WriteError(problem.where, problem.problem, remedy) from problem

@@ -2,8 +2,8 @@
 
 A weight gradient is one number per tap: the sum of the output's gradient times the image moved by the tap.  The taps of
 a large window are those of several 3 x 3 windows, and for these oneDNN has a fast kernel, in 32 bits and in 16, while
-for any other size it falls back to a slow one.  Forwards and backwards together, windows of 5 and 7 are 1.1 to 1.4 times
-as fast in 32 bits and 2.2 to 4.1 times in bfloat16 (AMD EPYC of the fourth generation, one thread, torch 2.13:
+for any other size it falls back to a slow one.  Forwards and backwards together, windows of 5 and 7 are 1.1 to 1.4
+times as fast in 32 bits and 2.2 to 4.1 times in bfloat16 (AMD EPYC of the fourth generation, one thread, torch 2.13:
 ``python -m medsearch.studies.depthwise``).
 """
 

@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 
@@ -50,8 +51,10 @@ def _interrupted_by(number: signal.Signals) -> Iterator[None]:
 
 
 def _run(arguments: list[str]) -> int:
+    start = time.monotonic()
     try:
         verb, options = parse(arguments)
+        options.start = start
         options.command = shlex.join(["medsearch", *arguments])
         with _output_to_errors() if options.json else nullcontext():
             answer = verb.run(options)

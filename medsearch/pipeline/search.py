@@ -38,13 +38,14 @@ DEFAULT_SECONDS = 15 * 60.0
 MOST_FAILURES = 8  # trials that may fail before one ends well
 
 
-def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = (), start: float | None = None) -> dict[str, Any]:
     """Carry out a search in ``run``, from wherever it stands, and return its results (see ``results.json``).
 
     Args:
         run: where everything is kept, and what was asked.
         setup: what :func:`prepare` made of it.
         callbacks: told how it goes.
+        start: when it was asked for, by :func:`time.monotonic`; None means now.
 
     Raises:
         BudgetError: if nothing fits; before anything is trained, and a new run is removed.
@@ -55,7 +56,7 @@ def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = ()) -> dic
     config = run.config
     if config.time is None and config.trials is None:
         config = replace(config, time=DEFAULT_SECONDS)
-    clock = Clock(config.time, run.seconds, time.monotonic())
+    clock = Clock(config.time, run.seconds, time.monotonic() if start is None else start)
     title = f"{setup.data.name}: {setup.data.task} in {setup.space.name}"
     workers = config.workers or default_workers()
     with (

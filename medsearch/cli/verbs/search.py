@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> Answer:
         opened = go_on(options.resume, read_values(values, recipe=options.recipe, where="--resume"))
     else:
         opened = begin(asked_for(options), out=options.out, command=options.command)
-    result = carry_out(opened, [LiveSearch()])
+    result = carry_out(opened, [LiveSearch()], start=options.start)
     return Answer(data=result.data, show=lambda: _show(result))
 
 

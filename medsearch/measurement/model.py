@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -153,6 +153,11 @@ class CostModel:
         if genotype not in self._costs:
             self._costs[genotype] = self._predict(genotype, self.rows)
         return self._costs[genotype]
+
+    def train_in(self, precision: str) -> None:
+        """Predict for training in another precision from now on."""
+        self.conditions = replace(self.conditions, precision=precision)
+        self._costs.clear()
 
     def correct(self, **corrections: Any) -> None:
         """Take over what whole networks have shown, by the name of the cost."""

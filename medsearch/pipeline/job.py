@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -19,6 +18,7 @@ from medsearch.core.errors import WriteError
 from medsearch.measurement.budget import Budget
 from medsearch.measurement.costs import wanted
 from medsearch.measurement.device import Profile, deaths_file
+from medsearch.measurement.latency import timer
 from medsearch.measurement.latency.prior import shipped
 from medsearch.measurement.memory.processor import in_a_line, operators_file
 from medsearch.measurement.model import Conditions, CostModel
@@ -135,24 +135,25 @@ def begin(
     if run.profile.exists():
         profile.move(run.profile)
     deaths = Deaths(in_a_line(profile.device["runtime"]), run=run.deaths, cache=deaths_file())
+    budget, first = config.budget, middle(setup.space)
+    names = wanted(config.objectives, budget)
+    cost = _cost_model(setup, profile=profile, names=names, any_batch=config.fit_batch, lab=lab, deaths=deaths)
     precision = run.state().get("precision", config.precision)
     if precision is None:
         view.phase("choosing the precision of training")
-        precision, died = faster_precision(setup, profile, lab, deaths)
+        precision, died = faster_precision(setup, profile, lab, deaths, meanwhile=lambda: cost.macs(first))
         for line in died:
             view.note(line)
         run.note(precision=precision)
+    if "latency" in names and profile.pace is None:
+        timer.begin()
+    cost.train_in(precision)
+    if precision != LAST_RESORT and (dead := _deadly(cost, first)):
+        view.note(dead)
+        precision = LAST_RESORT
+        cost.train_in(precision)
+        run.note(precision=precision, precision_because=dead)
     setup = with_precision(setup, precision)
-    budget = config.budget
-    names = wanted(config.objectives, budget)
-    model = partial(_cost_model, profile=profile, names=names, any_batch=config.fit_batch, lab=lab, deaths=deaths)
-    cost = model(setup)
-    if setup.recipe.precision != LAST_RESORT:
-        if dead := _deadly(cost, middle(setup.space)):
-            view.note(dead)
-            setup = with_precision(setup, LAST_RESORT)
-            cost = model(setup)
-            run.note(precision=LAST_RESORT, precision_because=dead)
     job = Job(
         run=run,
         config=config,

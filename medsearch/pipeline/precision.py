@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -25,7 +26,9 @@ MOST_NUMBERS = 1 << 18
 WARM_UP, LEAST = 2, 3
 
 
-def faster_precision(setup: Setup, profile: Profile, lab: Children, deaths: Deaths) -> tuple[str, list[str]]:
+def faster_precision(
+    setup: Setup, profile: Profile, lab: Children, deaths: Deaths, *, meanwhile: Callable[[], object]
+) -> tuple[str, list[str]]:
     """``"bf16"`` where a training step is faster with it here and does not end its process, else ``"fp32"``.
 
     Args:
@@ -33,6 +36,7 @@ def faster_precision(setup: Setup, profile: Profile, lab: Children, deaths: Deat
         profile: remembers the answer, unless a process ended over it.
         lab: times.
         deaths: are told of every process that ended.
+        meanwhile: is called while the lab is at work, which may still be beginning.
 
     Returns:
         The precision, and what ended processes, to be said.
@@ -40,9 +44,14 @@ def faster_precision(setup: Setup, profile: Profile, lab: Children, deaths: Deat
     key, seconds, said = training_machine(), {}, []
     if key in profile.precisions:
         return profile.precisions[key], []
-    for precision in ("fp32", "bf16"):
+    timed = {
+        precision: lab.submit(block_seconds, setup, precision, doing="timing a training step")
+        for precision in ("fp32", "bf16")
+    }
+    meanwhile()
+    for precision, timing in timed.items():
         try:
-            seconds[precision] = float(lab.call(block_seconds, setup, precision, doing="timing a training step"))
+            seconds[precision] = float(timing.result())
         except ChildDied as death:
             said.append(str(deaths.record(death, "a block", precision=precision)))
     faster = min(seconds, key=seconds.__getitem__, default=LAST_RESORT)

@@ -4,7 +4,7 @@
 
     config.json   what was asked, every choice made, fingerprints of the data and the space
     space.yaml      the space as it was when the run began
-    state.json      seconds spent, proposals, what was calibrated: written after every step
+    state.json      seconds spent, proposals, what networks took: written after every step
     study.db        the trials (an Optuna study, SQLite)
     models/<id>/    one delivered network each: model.pt, model.onnx, backbone.py, backbone.pt, budget.json,
                     and the file of the deployment target where that is no ONNX
@@ -57,8 +57,8 @@ STATE: dict[str, Any] = {
     "trials": 0,
     "precision": "",
     "precision_because": "",
-    "calibration": {"": {}},
-    "accuracy": {"": {}},
+    "networks": {"": {}},
+    "measured": {"": {}},
 }
 """What values of a state are like, by name."""
 

@@ -115,7 +115,9 @@ class Budget(Mapping[str, float]):
         return [name for name, limit in self.items() if costs.high(name) > limit]
 
     def require(self, smallest: Callable[[str], Costs], *, where: str) -> None:
-        """Make sure that each limit alone is kept by something, before anything is trained.
+        """Make sure that each limit alone may be kept by something, before anything is trained.
+
+        What counts is the lower end of an interval; what is said to be needed is the upper one, which is enough.
 
         Args:
             smallest: for the name of a cost, the costs of the network with the least of it.
@@ -125,8 +127,9 @@ class Budget(Mapping[str, float]):
             BudgetError: naming the limit that nothing keeps and the smallest value that can be had.
         """
         for name, limit in self.items():
-            least = smallest(name).high(name)
-            if least > limit:
+            found = smallest(name)
+            least = found.high(name)
+            if found.low(name) > limit:
                 raise BudgetError(
                     f"--budget-{option(name)}",
                     f"no network of {where} fits {show(name, limit)}: the smallest needs {show(name, least)}.",
@@ -134,7 +137,9 @@ class Budget(Mapping[str, float]):
                 )
 
     def require_all(self, least: Callable[[Callable[[Costs], float]], Costs], *, where: str) -> None:
-        """Make sure that something keeps every limit at once, before anything is trained.
+        """Make sure that something may keep every limit at once, before anything is trained.
+
+        What counts is the lower end of an interval, as for :meth:`require`.
 
         Args:
             least: for a value to make small, the costs of the network where it is smallest.
@@ -143,13 +148,14 @@ class Budget(Mapping[str, float]):
         Raises:
             BudgetError: naming the limit that nothing keeps, alone or beside the others, and the least to be had.
         """
-        self.require(lambda name: least(lambda costs: costs.high(name)), where=where)
-        if self.violation(least(self.violation)) <= 0:
+        self.require(lambda name: least(lambda costs: costs.low(name)), where=where)
+        if self.violation_at_best(least(self.violation_at_best)) <= 0:
             return
         limits = dict(self)
         found = {name: least(lambda costs, name=name: self._beside(costs, name)) for name in limits}  # type: ignore[misc]
-        kept = {name: costs for name, costs in found.items() if set(self.over(costs)) <= {name}}
-        if any(not self.over(costs) for costs in kept.values()):
+        over = {name: {one for one, limit in limits.items() if costs.low(one) > limit} for name, costs in found.items()}
+        kept = {name: costs for name, costs in found.items() if over[name] <= {name}}
+        if any(not over[name] for name in kept):
             return
         each = ", ".join(show(name, limit) for name, limit in limits.items())
         if not kept:
@@ -166,8 +172,8 @@ class Budget(Mapping[str, float]):
     def _beside(self, costs: Costs, name: str) -> float:
         """Small where a cost is small and all other limits are kept."""
         others = {other: limit for other, limit in self.items() if other != name}
-        over = max((costs.high(other) / limit - 1 for other, limit in others.items()), default=0.0)
-        return FAR * (1 + over) if over > 0 else costs.high(name)
+        over = max((costs.low(other) / limit - 1 for other, limit in others.items()), default=0.0)
+        return FAR * (1 + over) if over > 0 else costs.low(name)
 
 
 FAR = 1e30

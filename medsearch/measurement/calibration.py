@@ -65,7 +65,7 @@ def calibrate(
         finite = [(genotype, value) for genotype, value in values if math.isfinite(value)]
         seen = Calibration(
             model=cost,
-            genotypes=[genotype for genotype, _ in finite],
+            sums=[cost.rows[name].sums(cost, genotype) for genotype, _ in finite],
             measured=[value for _, value in finite],
             known=known,
         )
@@ -76,11 +76,19 @@ def calibrate(
     return found
 
 
-def corrected(sums: Sequence[float], measured: Sequence[float]) -> tuple[Correction, Accuracy | None]:
-    """The factor between plain sums and whole networks, and the error of each by the factor of all the others."""
+def corrected(
+    sums: Sequence[float], measured: Sequence[float], *, before: Correction
+) -> tuple[Correction, Accuracy | None]:
+    """The factor between plain sums and whole networks, and the error of each by the factor of all the others.
+
+    Args:
+        sums: predictions without any correction.
+        measured: what the networks took.
+        before: the correction without them.
+    """
     if not measured:
-        return Correction(spread=UNSEEN_SPREAD), None
-    found = Correction.fit(sums, measured)
+        return before, None
+    found = Correction.fit(sums, measured).doubted(before, len(sums))
     return replace(found, spread=max(found.spread, LEAST_DOUBT)), Accuracy.of(others_say(sums, measured), measured)
 
 
@@ -96,8 +104,6 @@ def others_say(sums: Sequence[float], measured: Sequence[float]) -> list[float]:
 
 LEAST_DOUBT = 0.02
 """Half width of the interval of predicted memory, however well the calibration went."""
-UNSEEN_SPREAD = 0.5
-"""Half width of an interval where no network could be measured."""
 UNSEEN = 1.1
 """Upper ratio of measured to predicted before enough has been measured."""
 

@@ -88,6 +88,9 @@ class Profile:
         sessions: milliseconds of what is being timed, by key, until all its sessions have ended.
         residuals: from sums over parts to whole networks, by space and input.
         accuracy: how far predictions made with these were from networks they had not seen.
+        networks: what whole networks took, by cost and circumstances and by the network: what its prediction started
+            from (:meth:`~medsearch.measurement.costs.Cost.sums`), and last what was measured.
+        precisions: of training that is faster, by the instructions of the processor.
 
     Raises:
         RunError: for a file that is damaged, or of another device where it was asked for by name.
@@ -106,6 +109,8 @@ class Profile:
         self.sessions: dict[str, list[float]] = {}
         self.residuals: dict[str, ResidualModel] = {}
         self.accuracy: dict[str, Any] = {}
+        self.networks: dict[str, dict[str, list[float]]] = {}
+        self.precisions: dict[str, str] = {}
         if file.exists() if file else _readable(self.path):  # a cache of somebody else is none
             self._read(read_json(self.path), asked=file is not None)
         self._saved: dict[str, Any] = self._data()
@@ -139,6 +144,8 @@ class Profile:
             "accuracy": dict(self.accuracy),
             "residuals": {name: asdict(residual) for name, residual in self.residuals.items()},
             "timings": to_data(self.table),
+            "networks": {key: dict(found) for key, found in self.networks.items()},
+            "precisions": dict(self.precisions),
             "sessions": {key: list(spent) for key, spent in self.sessions.items() if all(map(math.isfinite, spent))},
         }
 
@@ -157,13 +164,15 @@ class Profile:
             self.table, self.accuracy = from_data(data.get("timings")), accuracy
             self.overhead, self.pace = numbers
             self.sessions = _read_sessions(data.get("sessions"))
+            self.networks = {key: _read_sessions(found) for key, found in (data.get("networks") or {}).items()}
+            self.precisions = {str(key): str(name) for key, name in (data.get("precisions") or {}).items()}
             self.residuals = {name: read_residual(given) for name, given in (data.get("residuals") or {}).items()}
-        except ValueError as problem:
+        except (ValueError, AttributeError) as problem:
             raise RunError(str(self.path), f"is damaged: {problem}.", "Delete it, to measure again.") from problem
 
 
 def _read_sessions(found: Any) -> dict[str, list[float]]:
-    """Sessions by key.
+    """Numbers by key: the sessions of what is being timed, or what is known of networks.
 
     Raises:
         ValueError: for anything else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,8 +53,17 @@ class Correction:
         factor = statistics.median(ratios)
         return cls(factor=factor, spread=margin * max(abs(ratio / factor - 1) for ratio in ratios))
 
+    def doubted(self, before: Correction, networks: int) -> Correction:
+        """The same, fitted to so few networks that some of the doubt is left which there was ``before``."""
+        return replace(self, spread=max(self.spread, left(before.spread, networks)))
+
     def apply(self, value: float, unit: str) -> Estimate:
         """The corrected sum with its interval."""
         middle = self.factor * value
         low, high = middle * (1 - self.spread), middle * (1 + self.spread)
         return Estimate(value=middle, low=max(0.0, low), high=high, unit=unit, how="predicted")
+
+
+def left(doubt: float, networks: int) -> float:
+    """What remains of a doubt when so many networks have been measured that show no more than they have."""
+    return doubt / math.sqrt(1 + networks)

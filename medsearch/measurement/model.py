@@ -9,8 +9,8 @@ fuses across parts, and what the allocator adds.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,7 +24,8 @@ from medsearch.core.errors import SpaceError
 from medsearch.measurement.budget import Costs
 from medsearch.measurement.costs import COSTS, Cost, Prediction
 from medsearch.measurement.device import Profile
-from medsearch.measurement.latency.parts import PartBenchmark, PartTimes
+from medsearch.measurement.latency.parts import PartBenchmark, PartTimes, Seen, unseen
+from medsearch.measurement.latency.prior import Prior
 from medsearch.measurement.latency.table import LANES, PartKey, Shape
 from medsearch.measurement.macs import count
 from medsearch.measurement.memory.operators import isolated
@@ -69,6 +70,28 @@ class Sums(NamedTuple):
     features: tuple[float, ...]
 
 
+class Milliseconds(NamedTuple):
+    """What the parts of a network add up to in time.
+
+    Args:
+        timed: of parts that were timed, or follow from those; entering the runtime included.
+        untimed: of the others, by the prior; ``low`` and ``high`` are the ends of its interval.
+        low, high: of the untimed ones.
+        features: what the sum does not say about the network, for the residual model.
+    """
+
+    timed: float
+    untimed: float
+    low: float
+    high: float
+    features: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """Milliseconds of all parts."""
+        return self.timed + self.untimed
+
+
 @dataclass(frozen=True, kw_only=True)
 class _PartCost:
     """A part on maps of certain shapes: what it costs, and how it is timed."""
@@ -92,6 +115,7 @@ class CostModel:
         any_batch: whether steps of other batches than that of the conditions are wanted too.
         helper: runs and exports what may end the process that does.
         deaths: what did so before.
+        prior: what parts take that nothing is known of; None times them when they are first met.
     """
 
     def __init__(
@@ -105,7 +129,9 @@ class CostModel:
         any_batch: bool = False,
         helper: Helper = HERE,
         deaths: Deaths | None = None,
+        prior: Prior | None = None,
     ) -> None:
+        self.prior = prior
         self.interface, self.conditions, self.profile = interface, conditions, profile
         other = 3 if conditions.batch == 2 else 2  # batch norms of a single value have no batch 1
         device = this_device()
@@ -125,8 +151,13 @@ class CostModel:
     def __call__(self, genotype: Genotype) -> Costs:
         """The predicted costs of ``genotype``."""
         if genotype not in self._costs:
-            self._costs[genotype] = self._predict(genotype)
+            self._costs[genotype] = self._predict(genotype, self.rows)
         return self._costs[genotype]
+
+    def train_in(self, precision: str) -> None:
+        """Predict for training in another precision from now on."""
+        self.conditions = replace(self.conditions, precision=precision)
+        self._costs.clear()
 
     def correct(self, **corrections: Any) -> None:
         """Take over what whole networks have shown, by the name of the cost."""
@@ -140,7 +171,8 @@ class CostModel:
 
     def sums(self, genotype: Genotype) -> Sums:
         """The plain sums over parts, before any correction."""
-        return Sums(self.step_bytes(genotype), *self.milliseconds(genotype))
+        spent = self.milliseconds(genotype)
+        return Sums(self.step_bytes(genotype), spent.total, spent.features)
 
     def parameters(self, genotype: Genotype) -> int:
         """Number of weights."""
@@ -170,9 +202,19 @@ class CostModel:
             return self.steps
         return StepMemory(self.interface, self.conditions.size, workspaces=self.workspaces, device=self.steps.device)
 
-    def milliseconds(self, genotype: Genotype) -> tuple[float, tuple[float, ...]]:
-        """Latency and features of :class:`Sums`."""
+    def milliseconds(self, genotype: Genotype) -> Milliseconds:
+        """What the parts take; all of them are timed, where nothing else is known of one and there is no prior."""
         return self._latency(self._parts_of(genotype))
+
+    def untimed(self, genotypes: Iterable[Genotype]) -> list[PartBenchmark]:
+        """What must be timed before the latencies of these networks follow from timings alone, in order."""
+        return self.times.missing(benchmark for genotype in genotypes for benchmark in self.benchmarks(genotype))
+
+    def time_parts(self, genotypes: Iterable[Genotype], *, seen: Seen = unseen) -> None:
+        """Time what is missing, and predict anew; ``seen`` as for :meth:`PartTimes.time`."""
+        if missing := self.untimed(genotypes):
+            self.times.time(missing, seen=seen)
+            self._costs.clear()
 
     def benchmarks(self, genotype: Genotype) -> list[PartBenchmark]:
         """The parts of ``genotype`` as they are timed."""
@@ -183,21 +225,41 @@ class CostModel:
             self._walks[genotype] = list(self._walk(plan(genotype, self.interface)))
         return self._walks[genotype]
 
-    def _latency(self, walk: Iterable[_PartCost]) -> tuple[float, tuple[float, ...]]:
-        """Latency and features of :class:`Sums`."""
+    def _latency(self, walk: Iterable[_PartCost]) -> Milliseconds:
         by_kind = dict.fromkeys(KINDS, 0.0)
+        untimed = low = high = 0.0
         for part in walk:
-            by_kind[part.kind] += self.times.of(part.place, part.benchmark)
+            ms = self.times.known(part.place)
+            if ms is None and self.prior is not None:
+                runs, doubt = self.prior.of(part.place, part.kind)
+                ms = runs * self.times.pace
+                untimed, low, high = untimed + ms, low + ms * math.exp(-doubt), high + ms * math.exp(doubt)
+            by_kind[part.kind] += self.times.of(part.place, part.benchmark) if ms is None else ms
         parts = sum(by_kind.values())
         if math.isinf(parts):
-            return parts, (0.0,) * len(KINDS)
+            return Milliseconds(parts, 0.0, 0.0, 0.0, (0.0,) * len(KINDS))
         shares = [by_kind[kind] / max(parts, 1e-9) for kind in KINDS[1:]]
-        return parts + self.times.overhead, (*shares, math.log(max(parts, 1e-6)) / 3)
+        features = (*shares, math.log(max(parts, 1e-6)) / 3)
+        return Milliseconds(parts - untimed + self._overhead, untimed, low, high, features)
 
-    def _predict(self, genotype: Genotype) -> Costs:
+    @property
+    def _overhead(self) -> float:
+        """Milliseconds that entering the runtime takes: by the prior where it was not timed."""
+        if self.prior is None or self.profile.overhead is not None:
+            return self.times.overhead
+        return self.prior.overhead * self.times.pace
+
+    def some(self, genotype: Genotype, names: Collection[str]) -> Costs:
+        """Those of the predicted costs that are called ``names``; nothing is looked at for the others."""
+        if genotype in self._costs:
+            known = self._costs[genotype]
+            return Costs(**{name: known[name] for name in known if name in names})
+        return self._predict(genotype, {name: row for name, row in self.rows.items() if name in names})
+
+    def _predict(self, genotype: Genotype, rows: Mapping[str, Cost]) -> Costs:
         parameters, macs = self.parameters(genotype), self.macs(genotype)
         found = {}
-        for name, row in self.rows.items():
+        for name, row in rows.items():
             correction = self.corrections[name]
             asked = Prediction(genotype=genotype, model=self, parameters=parameters, macs=macs, correction=correction)
             if (estimate := row.predict(asked)) is not None:

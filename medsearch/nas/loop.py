@@ -85,6 +85,8 @@ class Search:
         strategy: proposes.
         cost: predicts costs; nothing is built for it.
         budget: limits; no genotype over one becomes a trial.
+        limited: predicts those costs alone that the budget limits, for the many genotypes that are only looked at;
+            None asks ``cost``.
         objectives: the costs to be small beside the error.
         executor: runs evaluations.
         workers: how many evaluations run at once.
@@ -115,6 +117,7 @@ class Search:
     facts: Callable[[Genotype], dict[str, Any]] | None = None
     measure: Measure | None = None
     failed: Callable[[Genotype, BaseException, int], str | None] | None = None
+    limited: Callable[[Genotype], Costs] | None = None
     proposals: ProposalStatistics = field(default_factory=ProposalStatistics)
     _failures: Counter[int] = field(default_factory=Counter, init=False, repr=False)
     _stuck: set[int] = field(default_factory=set, init=False, repr=False)
@@ -165,13 +168,16 @@ class Search:
 
     def violation(self, genotype: Genotype) -> float:
         """By how much the upper bound is over budget, as a share; 0 or less fits."""
-        return self.budget.violation(self.costs(genotype))
+        return self.budget.violation(self._measured_costs.get(genotype) or self._limited(genotype))
 
     def _violation_at_best(self, genotype: Genotype) -> float:
         """The same by the lower bound, where nothing was measured yet."""
         if genotype in self._measured_costs:
             return self.violation(genotype)
-        return self.budget.violation_at_best(self.cost(genotype))
+        return self.budget.violation_at_best(self._limited(genotype))
+
+    def _limited(self, genotype: Genotype) -> Costs:
+        return self.limited(genotype) if self.limited else self.cost(genotype)
 
     def _fitting(self, proposal: Genotype, seen: Collection[Genotype], rng: random.Random) -> Genotype | None:
         """The proposal or a neighbour that fits; what may fit is measured before it counts."""
@@ -185,12 +191,14 @@ class Search:
 
     def _fits(self, genotype: Genotype) -> bool:
         """Whether every limit is kept and every objective known; measured where the prediction leaves it open."""
-        if self.measure and genotype not in self._measured_costs:
-            costs = self.cost(genotype)
-            open_ = dict.fromkeys([*self.budget.doubtful(costs), *self._unknown(costs)])
-            if open_ and self.budget.violation_at_best(costs) <= 0:
+        if self.measure and genotype not in self._measured_costs and self._violation_at_best(genotype) <= 0:
+            open_ = dict.fromkeys([*self.budget.doubtful(self._limited(genotype)), *self._unknown(self.cost(genotype))])
+            if open_:
                 self._measured_costs[genotype] = self.measure(genotype, list(open_))
-        return self.violation(genotype) <= 0 and not self._unknown(self.costs(genotype))
+        if self.violation(genotype) > 0:
+            return False
+        costs = self.costs(genotype)
+        return not costs.impossible and not self._unknown(costs)
 
     def _unknown(self, costs: Costs) -> list[str]:
         """The objectives of which nothing is known."""

@@ -23,6 +23,7 @@ from medsearch.measurement.latency.parts import SESSIONS
 from medsearch.measurement.latency.timing import Latency
 from medsearch.measurement.memory.processor import instructions
 from medsearch.pipeline.artifact import checked_artifact
+from medsearch.pipeline.calibration import learn
 from medsearch.pipeline.job import Job
 from medsearch.pipeline.measurement import measure
 from medsearch.pipeline.setup import Setup
@@ -127,6 +128,7 @@ def deliver(job: Job, genotype: Genotype, test: Split) -> Delivered:
         epochs=float(checkpoint.provenance["epochs"]),
         seconds=float(checkpoint.provenance["seconds"]),
     )
+    learn(job, genotype, network.predicted, measured)
     job.lab.call(_write_module, setup, folder, _facts(job, network), doing="delivery")
     write_json(folder / "budget.json", _certificate(job, network))
     return network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,9 +51,14 @@ class Fitting:
         default_factory=dict, repr=False
     )
 
-    def __call__(self, genotype: Genotype) -> Costs:
-        """The predicted costs of ``genotype``, its memory that of its training plan."""
-        costs = self.cost(genotype)
+    def __call__(self, genotype: Genotype, names: Collection[str] | None = None) -> Costs:
+        """The predicted costs of ``genotype``, its memory that of its training plan.
+
+        Args:
+            genotype: of the network.
+            names: of the costs that are wanted, so that no time is spent on others; None for all.
+        """
+        costs = self.cost(genotype) if names is None else self.cost.some(genotype, names)
         if self.limit is not None:
             return costs | {"memory": self._find(genotype)[1]}
         precision = self._precision(genotype)

@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+
+import torch
 
 from medsearch.config import SearchConfig
 from medsearch.core.callback import Callback
@@ -17,11 +18,14 @@ from medsearch.core.errors import WriteError
 from medsearch.measurement.budget import Budget
 from medsearch.measurement.costs import wanted
 from medsearch.measurement.device import Profile, deaths_file
+from medsearch.measurement.latency import timer
+from medsearch.measurement.latency.prior import shipped
 from medsearch.measurement.memory.processor import in_a_line, operators_file
 from medsearch.measurement.model import Conditions, CostModel
 from medsearch.nas.initial_designs import middle
 from medsearch.pipeline.fitting import LAST_RESORT, Fitting, named
-from medsearch.pipeline.setup import Setup, open_profile, samples, with_precision
+from medsearch.pipeline.precision import faster_precision
+from medsearch.pipeline.setup import Setup, open_profile, with_precision
 from medsearch.run import Run
 from medsearch.spaces import Genotype
 
@@ -131,23 +135,25 @@ def begin(
     if run.profile.exists():
         profile.move(run.profile)
     deaths = Deaths(in_a_line(profile.device["runtime"]), run=run.deaths, cache=deaths_file())
+    budget, first = config.budget, middle(setup.space)
+    names = wanted(config.objectives, budget)
+    cost = _cost_model(setup, profile=profile, names=names, any_batch=config.fit_batch, lab=lab, deaths=deaths)
     precision = run.state().get("precision", config.precision)
     if precision is None:
         view.phase("choosing the precision of training")
-        precision = _faster_precision(setup, lab, deaths, view)
+        precision, died = faster_precision(setup, profile, lab, deaths, meanwhile=lambda: cost.macs(first))
+        for line in died:
+            view.note(line)
         run.note(precision=precision)
+    if "latency" in names and profile.pace is None:
+        timer.begin()
+    cost.train_in(precision)
+    if precision != LAST_RESORT and (dead := _deadly(cost, first)):
+        view.note(dead)
+        precision = LAST_RESORT
+        cost.train_in(precision)
+        run.note(precision=precision, precision_because=dead)
     setup = with_precision(setup, precision)
-    budget = config.budget
-    names = wanted(config.objectives, budget)
-    model = partial(_cost_model, profile=profile, names=names, any_batch=config.fit_batch, lab=lab, deaths=deaths)
-    cost = model(setup)
-    if setup.recipe.precision != LAST_RESORT:
-        view.phase(f"looking at the operators of training in {setup.recipe.precision}")
-        if dead := _deadly(cost, samples(setup)):
-            view.note(dead)
-            setup = with_precision(setup, LAST_RESORT)
-            cost = model(setup)
-            run.note(precision=LAST_RESORT, precision_because=dead)
     job = Job(
         run=run,
         config=config,
@@ -173,28 +179,13 @@ def begin(
     return job
 
 
-def _deadly(cost: CostModel, networks: Sequence[Genotype]) -> str:
-    """What is wrong with the precision of training, if it ends the process of most of these networks."""
-    batch, precision = cost.conditions.batch, cost.conditions.precision
-    found = [cost.steps.chain(genotype, batch=batch, precision=precision).deadly for genotype in networks]
-    dead = [operators for operators in found if operators]
-    if 2 * len(dead) <= len(found):
+def _deadly(cost: CostModel, genotype: Genotype) -> str:
+    """What is wrong with the precision of training, if it ends the process of this network, the first to be tried."""
+    dead = cost.steps.chain(genotype, batch=cost.conditions.batch, precision=cost.conditions.precision).deadly
+    if not dead:
         return ""
-    kinds = sorted({operator.partition("(")[0] for operators in dead for operator in operators})
-    seen = f"{', '.join(kinds)} end the process that runs them, in {len(dead)} of {len(found)} networks"
-    return f"in {precision} {seen}; so this run trains in {LAST_RESORT}"
-
-
-def _faster_precision(setup: Setup, lab: Children, deaths: Deaths, view: Callback) -> str:
-    """``"bf16"`` where a training step is faster with it here, and does not end its process; else ``"fp32"``."""
-    genotype, seconds = middle(setup.space), {}
-    for precision in ("fp32", "bf16"):
-        recipe = replace(setup.recipe, precision=precision)
-        try:
-            seconds[precision] = lab.call(setup.step_seconds, genotype, recipe, doing="timing a training step")
-        except ChildDied as death:
-            view.note(str(deaths.record(death, named(genotype), precision=precision)))
-    return min(seconds, key=seconds.__getitem__, default=LAST_RESORT)
+    kinds = ", ".join(sorted({operator.partition("(")[0] for operator in dead}))
+    return f"in {cost.conditions.precision} {kinds} end the process that runs them; so this run trains in {LAST_RESORT}"
 
 
 def _cost_model(
@@ -212,6 +203,7 @@ def _cost_model(
         any_batch=any_batch,
         helper=lab,
         deaths=deaths,
+        prior=shipped(profile.target, torch.backends.cpu.get_cpu_capability()),
     )
     if cost.workspaces.device == "cpu":
         cost.workspaces.load(operators_file())

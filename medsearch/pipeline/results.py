@@ -16,6 +16,7 @@ from medsearch.core.deaths import Death
 from medsearch.measurement.costs import Circumstances
 from medsearch.measurement.estimate import Estimate
 from medsearch.nas import Trial, front
+from medsearch.pipeline.calibration import accuracy
 from medsearch.pipeline.deliver import Delivered, artifact_name
 from medsearch.pipeline.job import Job
 from medsearch.tasks import Task
@@ -44,7 +45,6 @@ def collect(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": job.config.seed,
         "seconds": {
-            "profile": phases.get("measuring"),
             "search": phases.get("searching"),
             "training": phases.get("training"),
             "delivery": phases.get("delivering"),
@@ -72,7 +72,7 @@ def collect(
         },
         "trials": [trial_row(trial, on_front) for trial in trials],
         "proposals": {**state.get("proposals", {}), "trials_over_budget": _trials_over(job, trials)},
-        "prediction": state.get("accuracy", {}),
+        "prediction": {name: asdict(found) for name, found in accuracy(state.get("measured") or {}).items()},
         "delivered": [_network(network, job.setup.task, best=network is ordered[0]) for network in ordered],
         "refused": list(refused),
         "remarks": _remarks(state, job.deaths.of_run),

@@ -1,37 +1,31 @@
 """``medsearch search``: from data, space and budgets to trained, measured, exported networks and a report.
 
-The time given is shared out: measuring the machine, the search, the full training of the finalists, and the checks of
+The time given is shared out: the search, the full training of the finalists, and the checks of
 what is delivered.  Trials and trainings run in single-threaded workers.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from medsearch.core.callback import Callback, Callbacks
-from medsearch.core.children import ChildDied
 from medsearch.core.errors import BudgetError, RefusedError, RunError, SpaceError
-from medsearch.measurement.budget import Costs, option, show
-from medsearch.measurement.calibration import Accuracy
-from medsearch.measurement.estimate import Estimate
 from medsearch.measurement.threads import torch_threads
 from medsearch.nas import INTERRUPTED, ProposalStatistics, Search, Store, Trial, front, read_strategy
-from medsearch.pipeline.calibration import calibrate_job, take_over
+from medsearch.pipeline.calibration import take_over
+from medsearch.pipeline.feasible import measure_costs, require_feasible
 from medsearch.pipeline.finalists import compress_best, deliver_all, finalists
-from medsearch.pipeline.fitting import ENDLESS
 from medsearch.pipeline.job import Clock, Job, begin
 from medsearch.pipeline.planner import Plan, plan, without_clock
 from medsearch.pipeline.results import collect, trial_row
-from medsearch.pipeline.setup import Setup, is_of_file, is_timed, samples
+from medsearch.pipeline.setup import Setup
 from medsearch.pipeline.trainings import evaluation, instead
 from medsearch.report.page import write_report
 from medsearch.run import Run
-from medsearch.spaces import Genotype
-from medsearch.train import EVALUATORS, TrainingRecipe
+from medsearch.train import EVALUATORS
 from medsearch.train.workers import default_workers, pool
 
 DEFAULT_SECONDS = 15 * 60.0
@@ -69,7 +63,8 @@ def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = (), start:
         _show_earlier(run, setup, view)
         try:
             job = begin(run, config, setup, view, clock, lab, trainers)
-            _measure_machine(job)
+            take_over(job)
+            require_feasible(job)
         except (BudgetError, SpaceError):
             run.discard()
             raise
@@ -90,102 +85,6 @@ def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = (), start:
     return results
 
 
-def _measure_machine(job: Job) -> None:
-    """Correct the cost model by whole networks, and make sure that something fits."""
-    known = job.run.state().get("calibration")
-    if known:
-        take_over(job, known)
-    else:
-        with job.phase("measuring what networks cost on this machine"):
-            for name, found in calibrate_job(job).items():
-                job.view.note(f"{name}: predictions are off by {_percent(found)} over {found.networks} networks")
-    try:
-        tried = (*samples(job.setup), job.setup.space.first())
-        if all(job.fitting(genotype).impossible for genotype in tried):
-            last = f"; the last one: {job.deaths.of_run[-1]}" if job.deaths.of_run else ""
-            problem = f"none of {len(tried)} networks of '{job.setup.space.name}' can be trained and run here{last}."
-            raise RunError(
-                str(job.run.folder), problem, "medsearch doctor --operators says what this machine cannot do."
-            )
-        budget = job.budget.only(job.fitting(tried[0]))
-        if all(budget.violation(job.fitting(genotype)) > 0 for genotype in tried):
-            budget.require_all(lambda goal: _least(job, goal), where=f"space '{job.setup.space.name}'")
-        _require_measured(job, tried)
-    finally:
-        job.keep_measurements()
-
-
-def _require_measured(job: Job, tried: Sequence[Genotype]) -> None:
-    """Make sure that something keeps the limits on costs that cannot be predicted, by measuring until one does.
-
-    The network with the fewest multiply-adds is measured first, because most costs grow with them.
-
-    Raises:
-        BudgetError: where none of the networks measured keeps one of them.
-    """
-    limits = {name: limit for name, limit in job.budget.items() if name not in job.fitting(tried[0])}
-    smallest = job.setup.space.minimise(job.cost.macs) if limits else tried[0]
-    for name, limit in limits.items():
-        found = []
-        for genotype in dict.fromkeys((smallest, *tried)):
-            found.append(_measure_costs(job, genotype, [name]).high(name))
-            if found[-1] <= limit:
-                break
-        else:
-            raise _unmet(name, limit, found)
-
-
-def _unmet(name: str, limit: float, found: Sequence[float]) -> BudgetError:
-    where, least = f"--budget-{option(name)}", min(found)
-    if math.isinf(least):
-        return BudgetError(where, f"{name} can be measured on none of {len(found)} networks here.", "Set no limit.")
-    problem = (
-        f"none of {len(found)} networks measured fits {show(name, limit)}: the smallest needs {show(name, least)}."
-    )
-    return BudgetError(where, problem, f"Give at least {show(name, least * 1.05)}, or choose a smaller space.")
-
-
-def _least(job: Job, goal: Callable[[Costs], float]) -> Costs:
-    """The costs of the network of the space where ``goal`` is smallest."""
-    return job.fitting(job.setup.space.minimise(lambda genotype: goal(job.fitting(genotype))))
-
-
-def _measure_costs(job: Job, genotype: Genotype, names: Sequence[str]) -> Costs:
-    """The costs of ``genotype``, those called ``names`` measured; endless where its process ended twice."""
-    limits = job.budget
-    for _ in range(2):
-        recipe = job.fitting.recipe_of(genotype)
-        try:
-            found = _measured(job, genotype, recipe, names)
-            break
-        except ChildDied as death:
-            job.died(genotype, death, precision=recipe.precision)
-    else:
-        return job.fitting(genotype) | {"memory": ENDLESS}
-    said = ", ".join(f"{name} {_of_limit(name, one.high, limits)}" for name, one in found.items())
-    job.view.note(f"{genotype.id} measured before its trial: {said}")
-    return job.fitting(genotype) | found
-
-
-def _of_limit(name: str, value: float, limits: Mapping[str, float]) -> str:
-    """``24 ms of 25 ms``; without a limit, ``24 ms``."""
-    return show(name, value) + (f" of {show(name, limits[name])}" if name in limits else "")
-
-
-def _measured(job: Job, genotype: Genotype, recipe: TrainingRecipe, names: Sequence[str]) -> dict[str, Estimate]:
-    setup = job.setup
-    artifact = job.lab.call(setup.exported, genotype) if is_of_file(names) else b""
-    timing = job.cost.times.latency(artifact) if is_timed(names) else None
-    found: dict[str, Estimate] = job.lab.call(
-        setup.costs, genotype, recipe, tuple(names), artifact, timing, doing="measuring"
-    )
-    return found
-
-
-def _percent(found: Accuracy) -> str:
-    return f"{found.median_error_percent:.1f} % (median), {found.largest_error_percent:.1f} % (largest)"
-
-
 def _search(job: Job, plan: Plan) -> list[Trial]:
     """Trials until the search's share of the time, or the number asked for, is used up."""
     store = Store(job.run.storage, job.setup.space, objectives=job.config.objectives)
@@ -201,7 +100,8 @@ def _search(job: Job, plan: Plan) -> list[Trial]:
             evaluator=lambda genotype, rung: evaluation(job, genotype, plan, rung),
             rungs=plan.rungs,
             facts=job.fitting.facts,
-            measure=lambda genotype, names: _measure_costs(job, genotype, names),
+            measure=lambda genotype, names: measure_costs(job, genotype, names),
+            limited=lambda genotype: job.fitting(genotype, job.budget),
             failed=lambda genotype, problem, before: instead(job, genotype, problem, before),
             executor=job.trainers,
             store=store,

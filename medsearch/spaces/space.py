@@ -155,9 +155,14 @@ class Space:
             current, genotype = best
         return genotype
 
-    def minimise(self, value: Callable[[Genotype], float]) -> Genotype:
-        """A genotype of which no single-gene change has a smaller ``value``: the smallest, where genes add up."""
-        best = self.first()
+    def minimise(self, value: Callable[[Genotype], float], start: Genotype | None = None) -> Genotype:
+        """A genotype of which no single-gene change has a smaller ``value``: the smallest, where genes add up.
+
+        Args:
+            value: to be made small.
+            start: where to begin; the nearer to the end, the fewer values are asked for.  None for :meth:`first`.
+        """
+        best = start or self.first()
         least = value(best)
         while True:
             candidate = min(self.neighbours(best), key=value, default=best)

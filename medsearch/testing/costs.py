@@ -84,7 +84,8 @@ def _predicted(name: str, row: Cost, model: CostModel, genotype: Genotype) -> Es
     if (correction := row.correction()) is not None:
         wants(type(correction)(**asdict(correction)) == correction, f"cost {name}: a correction is plain values.")
         for seen in ([], [before.value]):
-            calibration = Calibration(model=model, genotypes=[genotype][: len(seen)], measured=seen)
+            sums = [row.sums(model, genotype) for _ in seen]
+            calibration = Calibration(model=model, sums=sums, measured=seen)
             model.correct(**{name: row.calibrate(calibration)[0]})
             _check_estimate(name, row, model(genotype)[name])
     return before

@@ -97,14 +97,14 @@ class Calibration:
     """Whole networks that were measured, to correct predictions by.
 
     Args:
-        model: predicts, as yet without what these networks show.
-        genotypes: of the networks.
+        model: predicts.
+        sums: of each network, what :meth:`Cost.sums` says of it.
         measured: the cost of each.
         known: what a profile of the device says of such networks: the residual model of their latency, or None.
     """
 
     model: CostModel
-    genotypes: Sequence[Genotype]
+    sums: Sequence[tuple[float, ...]]
     measured: Sequence[float]
     known: Any = None
 
@@ -161,8 +161,15 @@ class Cost:
         """
         return None
 
+    def sums(self, model: CostModel, genotype: Genotype) -> tuple[float, ...]:
+        """What a prediction starts from: plain numbers, kept beside what a network really took, to correct by."""
+        return ()
+
     def calibrate(self, seen: Calibration) -> tuple[Any, Accuracy | None]:
-        """The correction that whole networks show, and how far predictions are from each that they have not seen."""
+        """The correction that whole networks show, and how far predictions are from each that they have not seen.
+
+        Few may have been measured, or none: the interval is then as wide as without them, or nearly so.
+        """
         return self.correction(), None
 
     def measure(self, asked: Measurement) -> Estimate | None:

@@ -10,6 +10,8 @@ from medsearch.measurement.estimate import Correction, Estimate
 
 if TYPE_CHECKING:
     from medsearch.measurement.calibration import Accuracy
+    from medsearch.measurement.model import CostModel
+    from medsearch.spaces import Genotype
 
 PART_BYTES = 4000
 """Of a part in the graph, beside its weights, before any correction."""
@@ -48,17 +50,21 @@ class File(Cost):
         """Of the graph alone; nothing is known of it yet."""
         return Correction(spread=1.0)
 
+    def sums(self, model: CostModel, genotype: Genotype) -> tuple[float, ...]:
+        """Of the graph, and of the weights."""
+        return PART_BYTES * model.parts_count(genotype), WEIGHT_BYTES * model.parameters(genotype)
+
     def calibrate(self, seen: Calibration) -> tuple[Correction, Accuracy | None]:
         """One factor on the graph; the errors are those of whole files."""
         from medsearch.measurement.calibration import Accuracy, others_say
 
         if not seen.measured:
             return self.correction(), None
-        graphs = [PART_BYTES * seen.model.parts_count(genotype) for genotype in seen.genotypes]
-        weights = [WEIGHT_BYTES * seen.model.parameters(genotype) for genotype in seen.genotypes]
+        graphs, weights = map(list, zip(*seen.sums, strict=True))
         beside = [file - known for file, known in zip(seen.measured, weights, strict=True)]
         predicted = [p + known for p, known in zip(others_say(graphs, beside), weights, strict=True)]
-        return Correction.fit(graphs, beside), Accuracy.of(predicted, seen.measured)
+        found = Correction.fit(graphs, beside)
+        return found.doubted(self.correction(), len(graphs)), Accuracy.of(predicted, seen.measured)
 
     def measure(self, asked: Measurement) -> Estimate:
         """Counted."""

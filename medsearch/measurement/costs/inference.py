@@ -10,6 +10,8 @@ from medsearch.measurement.estimate import Correction, Estimate
 
 if TYPE_CHECKING:
     from medsearch.measurement.calibration import Accuracy
+    from medsearch.measurement.model import CostModel
+    from medsearch.spaces import Genotype
 
 UNCALIBRATED_SPREAD = 0.05
 """Half width of the interval before forward passes were measured, as a share."""
@@ -46,11 +48,15 @@ class Inference(Cost):
         """None yet, but some doubt."""
         return Correction(spread=UNCALIBRATED_SPREAD)
 
+    def sums(self, model: CostModel, genotype: Genotype) -> tuple[float, ...]:
+        """The peak along the chain of traced parts."""
+        return (model.forward_bytes(genotype),)
+
     def calibrate(self, seen: Calibration) -> tuple[Correction, Accuracy | None]:
         """One factor."""
         from medsearch.measurement.calibration import corrected
 
-        return corrected([seen.model.forward_bytes(genotype) for genotype in seen.genotypes], seen.measured)
+        return corrected([total for (total,) in seen.sums], seen.measured, before=self.correction())
 
     def measure(self, asked: Measurement) -> Estimate:
         """By the allocator's own records."""

@@ -11,7 +11,9 @@ from medsearch.measurement.estimate import Estimate
 
 if TYPE_CHECKING:
     from medsearch.measurement.calibration import Accuracy
-    from medsearch.measurement.latency.residual import ResidualModel
+    from medsearch.measurement.latency.correction import LatencyCorrection
+    from medsearch.measurement.model import CostModel
+    from medsearch.spaces import Genotype
 
 
 @COSTS.add("latency")
@@ -40,31 +42,38 @@ class Latency(Cost):
         return f"{circumstances.runtime}, batch 1, {threads} thread{'s' * (threads > 1)}"
 
     def predict(self, asked: Prediction) -> Estimate:
-        """The sum over timed parts, corrected for what a runtime does across parts; endless where a part ends it."""
-        milliseconds, features = asked.model.milliseconds(asked.genotype)
-        if math.isinf(milliseconds):
-            return Estimate.exact(milliseconds, self.unit, "predicted")
-        found: Estimate = asked.correction.apply(milliseconds, features, self.unit)
+        """The sum over parts, corrected for what a runtime does across parts; endless where a part ends it."""
+        spent = asked.model.milliseconds(asked.genotype)
+        if math.isinf(spent.total):
+            return Estimate.exact(spent.total, self.unit, "predicted")
+        found: Estimate = asked.correction.apply(spent, self.unit)
         return found
 
-    def correction(self) -> ResidualModel:
+    def correction(self) -> LatencyCorrection:
         """None yet."""
-        from medsearch.measurement.latency.residual import ResidualModel
+        from medsearch.measurement.latency.correction import LatencyCorrection
 
-        return ResidualModel()
+        return LatencyCorrection()
 
-    def calibrate(self, seen: Calibration) -> tuple[ResidualModel, Accuracy | None]:
+    def sums(self, model: CostModel, genotype: Genotype) -> tuple[float, ...]:
+        """What timed parts take, what others do by the prior with its interval, and the features of the network."""
+        spent = model.milliseconds(genotype)
+        return (*spent[:4], *spent.features)
+
+    def calibrate(self, seen: Calibration) -> tuple[LatencyCorrection, Accuracy | None]:
         """A residual model over the features of a network, fitted; or the profile's own, tested and widened."""
-        from medsearch.measurement.calibration import UNSEEN_SPREAD, Accuracy
-        from medsearch.measurement.latency.residual import ResidualModel, tested_or_fitted
+        from medsearch.measurement.calibration import Accuracy
+        from medsearch.measurement.latency.correction import fitted
+        from medsearch.measurement.model import Milliseconds
 
-        sums = [seen.model.milliseconds(genotype) for genotype in seen.genotypes]
-        pairs = [(total, real) for total, real in zip(sums, seen.measured, strict=True) if math.isfinite(total[0])]
-        if not pairs:
-            return seen.known or ResidualModel(spread=UNSEEN_SPREAD), None
-        sums, real = map(list, zip(*pairs, strict=True))
-        residual, predicted = tested_or_fitted(sums, real, seen.known)
-        return residual, Accuracy.of(predicted, real)
+        pairs = [
+            (Milliseconds(numbers[0], numbers[1], numbers[2], numbers[3], tuple(numbers[4:])), real)
+            for numbers, real in zip(seen.sums, seen.measured, strict=True)
+            if math.isfinite(numbers[0])
+        ]
+        before = seen.model.prior.whole if seen.model.prior else None
+        found, predicted = fitted([spent for spent, _ in pairs], [real for _, real in pairs], seen.known, before=before)
+        return found, Accuracy.of(predicted, [real for _, real in pairs]) if predicted else None
 
     def measure(self, asked: Measurement) -> Estimate | None:
         """By the timing; the median is what counts, and the upper end therefore."""

@@ -106,6 +106,24 @@ class PartTimes:
             self.profile.save(every=every)
 
     @property
+    def pace(self) -> float:
+        """Milliseconds of the reference workload here, timed once for a profile; endless where nothing runs it."""
+        key = "the reference workload"
+        while self.profile.pace is None and not self._hopeless(key):
+            try:
+                self.profile.pace = self._pace()
+            except (ChildDied, RunError) as problem:
+                self.deaths.record(as_death(problem, "timing"), key)
+        return math.inf if self.profile.pace is None else self.profile.pace
+
+    def known(self, place: PartKey) -> float | None:
+        """Milliseconds of a part as timed, or as follows from others; None where it would have to be timed.
+
+        Endless for a part that the target or its exporter has died of.
+        """
+        return math.inf if self._hopeless(place.key) else self.profile.table.find(place)
+
+    @property
     def overhead(self) -> float:
         """Milliseconds that entering the runtime takes, whatever the network: paid once, and not once per part."""
         if self.profile.overhead is None:
@@ -233,13 +251,20 @@ class PartTimes:
         return math.inf
 
     def _beside(self, artifact: bytes) -> float:
+        ratio, pace = self._against_reference(artifact)
+        if self.profile.pace is None:
+            self.profile.pace = min(pace, self._pace())
+        return ratio * self.profile.pace
+
+    def _pace(self) -> float:
+        """Milliseconds of the reference workload, the least of some sessions that each have it elsewhere in memory."""
+        return min(self._against_reference(self._reference_workload)[1] for _ in range(REFERENCE_SESSIONS))
+
+    def _against_reference(self, artifact: bytes) -> tuple[float, float]:
+        """:func:`~medsearch.measurement.latency.timer.ratio_alone` beside the reference workload."""
         threads, target = self.profile.device["threads"], self.profile.target
         mark = self._reference_workload
-        beside = partial(ratio_alone, reference=mark, threads=threads, seconds=SECONDS, target=target)
-        ratio, pace = beside(artifact)
-        if self.profile.pace is None:
-            self.profile.pace = min(pace, *(beside(mark)[1] for _ in range(REFERENCE_SESSIONS)))
-        return ratio * self.profile.pace
+        return ratio_alone(artifact, mark, threads=threads, seconds=SECONDS, target=target)
 
     @cached_property
     def _reference_workload(self) -> bytes:

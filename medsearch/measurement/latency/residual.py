@@ -103,7 +103,7 @@ def fit(totals: Sequence[float], features: Sequence[Sequence[float]], measured: 
         constant=constant,
         centre=tuple(centre_F.tolist()),
         weights=tuple(weights_F.tolist()),
-        spread=_quantile(np.abs(errors), COVERAGE),
+        spread=quantile(np.abs(errors), COVERAGE),
         errors=tuple(errors.tolist()),
     )
 
@@ -123,7 +123,7 @@ def with_repeats(
         for error, real, singles in zip(residual.errors, measured, repeats, strict=True)
         for single in singles
     ]
-    return replace(residual, spread=_quantile(np.abs(errors), COVERAGE), errors=tuple(errors))
+    return replace(residual, spread=quantile(np.abs(errors), COVERAGE), errors=tuple(errors))
 
 
 def _ridge(x_NF: np.ndarray, y_N: np.ndarray, strength: float) -> tuple[float, np.ndarray, np.ndarray]:
@@ -146,7 +146,7 @@ def _left_out(x_NF: np.ndarray, y_N: np.ndarray, strength: float) -> np.ndarray:
     return np.asarray(errors)
 
 
-def _quantile(errors_N: np.ndarray, share: float) -> float:
+def quantile(errors_N: np.ndarray, share: float) -> float:
     """The finite-sample quantile of conformal prediction; beyond the sample, a quarter above the largest error."""
     ordered, rank = np.sort(errors_N), math.ceil(share * (len(errors_N) + 1))
     return float(ordered[rank - 1]) if rank <= len(ordered) else 1.25 * float(ordered[-1])

@@ -39,6 +39,11 @@ def ratio_alone(
     return ratio, pace
 
 
+def begin() -> None:
+    """Begin the process, so that it is there when something is to be timed; returns at once."""
+    _child()
+
+
 def restart() -> None:
     """End the process; the next file gets a new one, with its memory elsewhere."""
     if _child.cache_info().currsize:

@@ -48,20 +48,41 @@ LATENCY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spent:
+    """Seconds on the wall clock, and seconds that this process and those it has waited for have computed."""
+
+    seconds: float
+    processor_seconds: float
+
+    @classmethod
+    def now(cls) -> Spent:
+        """Since an arbitrary begin."""
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return cls(seconds=time.monotonic(), processor_seconds=sum(one.ru_utime + one.ru_stime for one in used))
+
+    def until_now(self) -> Spent:
+        """Since this."""
+        now = self.now()
+        return Spent(
+            seconds=now.seconds - self.seconds, processor_seconds=now.processor_seconds - self.processor_seconds
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """A trained network, before its test.
 
     Args:
         model: in eval mode.
         epochs: that it was trained.
-        seconds: wall-clock time of the search or the training.
+        spent: by the search or the training.
         precision: of the training.
         network: what it is, for people.
     """
 
     model: nn.Module
     epochs: int
-    seconds: float
+    spent: Spent
     precision: str
     network: str
 
@@ -72,16 +93,14 @@ def measure(job: Job) -> dict[str, Any]:
     Raises:
         MedsearchError: if the search or the training fails, or the set is for another task than this benchmark's.
     """
-    case, data_text = job.case, job.source
-    setup = prepare(SearchConfig(data=data_text, seed=case.seed))
+    case = job.case
+    setup = prepare(SearchConfig(data=job.source, seed=case.seed))
     data, task = setup.data, setup.task
     if data.task not in HAND_MADE:
         raise DataError(data.source, f"is for {data.task}; compared are {', '.join(HAND_MADE)}.")
-    before = _processor_seconds()
     found = _searched(job) if case.arm == SEARCH else _trained(case, setup)
-    processor = _processor_seconds() - before
     validation = evaluate(found.model, data.val, task)
-    times = _latency(found.model, data, seed=case.seed)
+    times = _latency(found.model, data, seed=case.seed, seconds=min(LATENCY_SECONDS, 60 * case.minutes))
     split = data.open_test()
     output, targets = predict(found.model, split.images), task.TARGET.tensor(split.targets)
     test = task.metrics(output, targets)
@@ -99,8 +118,8 @@ def measure(job: Job) -> dict[str, Any]:
         "parameters": sum(tensor.numel() for tensor in found.model.parameters()),
         "epochs": found.epochs,
         "precision": found.precision,
-        "seconds": round(found.seconds, 1),
-        "processor_seconds": round(processor, 1),
+        "seconds": round(found.spent.seconds, 1),
+        "processor_seconds": round(found.spent.processor_seconds, 1),
         **times,
         "notes": list(data.notes),
         "cpu": cpu(),
@@ -130,11 +149,11 @@ def _searched(job: Job) -> Found:
     command += ["--workers", f"{case.workers}", "--seed", f"{case.seed}", *job.search_options, "-o", str(run)]
     cache = {"MEDSEARCH_CACHE": str(run.parent / "cache")} if job.fresh_profile else {}
     with (run.parent / "search.log").open("wb") as log:
-        start = time.monotonic()
+        start = Spent.now()
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **cache}
         )
-        seconds = time.monotonic() - start
+        spent = start.until_now()
     if done.returncode:
         raise RunError(str(run), f"the search ended with exit code {done.returncode}.", f"See {log.name}.")
     best = next(network for network in read_json(run / "results.json")["delivered"] if network["best"])
@@ -142,7 +161,7 @@ def _searched(job: Job) -> Found:
     return Found(
         model=checkpoint.build(),
         epochs=int(checkpoint.provenance["epochs"]),
-        seconds=seconds,
+        spent=spent,
         precision=str(checkpoint.provenance["precision"]),
         network=" / ".join(checkpoint.genotype.mixers),
     )
@@ -158,7 +177,7 @@ def _trained(case: Case, setup: Setup) -> Found:
     else:
         model, network = rival(case.arm, data, seed=case.seed), case.arm
     if case.recipe == "onecycle":
-        start = time.monotonic()
+        start = Spent.now()
         kept = train_one_cycle(
             model,
             data,
@@ -168,17 +187,17 @@ def _trained(case: Case, setup: Setup) -> Found:
             batch=BATCH_OF_MASKS if task.DENSE else BATCH,
             seed=case.seed,
         )
-        spent = time.monotonic() - start
-        return Found(model=kept.model, epochs=kept.epochs, seconds=spent, precision="bf16", network=network)
+        spent = start.until_now()
+        return Found(model=kept.model, epochs=kept.epochs, spent=spent, precision="bf16", network=network)
     recipes = [replace(setup.recipe, precision=precision) for precision in ("fp32", "bf16")]
     recipe = min(recipes, key=lambda one: step_seconds(model, data, task, one, steps=2))
-    start = time.monotonic()
+    start = Spent.now()
     averaged, record = train(model, data, task, recipe, seconds=seconds)
-    spent = time.monotonic() - start
-    return Found(model=averaged, epochs=record[-1].number, seconds=spent, precision=recipe.precision, network=network)
+    spent = start.until_now()
+    return Found(model=averaged, epochs=record[-1].number, spent=spent, precision=recipe.precision, network=network)
 
 
-def _latency(model: nn.Module, data: Dataset, *, seed: int) -> dict[str, float]:
+def _latency(model: nn.Module, data: Dataset, *, seed: int, seconds: float) -> dict[str, float]:
     """Batch 1 on one thread beside the hand-made network, in turns: only the ratio holds on other days.
 
     ``latency_ratio`` is how many times as long as the hand-made network this one takes.
@@ -189,18 +208,12 @@ def _latency(model: nn.Module, data: Dataset, *, seed: int) -> dict[str, float]:
         target.runner(target.export_fast(network, (image_1CS,)))
         for network in (rival(HAND_MADE[data.task], data, seed=seed), model)
     ]
-    faster, reference, latency = paired(*runs, now=target.clock, seconds=LATENCY_SECONDS)
+    faster, reference, latency = paired(*runs, now=target.clock, seconds=seconds)
     return {
         "latency_ms": round(latency.median_ms, 4),
         "reference_ms": round(reference.median_ms, 4),
         "latency_ratio": round(1 / faster, 4),
     }
-
-
-def _processor_seconds() -> float:
-    """That this process and those it has waited for have computed."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def commit() -> str:
@@ -220,7 +233,8 @@ def commit() -> str:
 
 def _end_with_benchmark() -> None:
     """Wait until standard input ends, which is when the benchmark does, and end with all that was begun here."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not of sys.stdin, whose lock a thread that waits would hold when the interpreter ends
+        pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

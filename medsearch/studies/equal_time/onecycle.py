@@ -94,7 +94,7 @@ def train_one_cycle(
             if kept is None:
                 raise
             break
-        evaluation = max(evaluation, time.monotonic() - before)
+        evaluation = time.monotonic() - before
         if kept is None or task.error(metrics) < task.error(kept.metrics):
             kept = Kept(model=copy.deepcopy(averaged).eval(), metrics=metrics, epochs=epochs)
     return Kept(model=kept.model, metrics=kept.metrics, epochs=epochs)

@@ -255,6 +255,7 @@ def row(
         **{"validation": {"accuracy": share}, "validation_error": 1 - share, "test": {"accuracy": share}},
         **{"test_error": 1 - share, "scores": [1] * right + [0] * (200 - right), "parameters": 900_000, "epochs": 9},
         **{"seconds": 300.0, "processor_seconds": 299.0, "latency_ratio": 1.0, "cpu": "EPYC", "commit": "abc"},
+        "profile": "" if recipe else "fresh",
     }
     return {**case.to_data(), **known, **changes}
 
@@ -275,6 +276,7 @@ def test_the_page_says_which_targets_are_met() -> None:
     assert "| convnet | ours 1 | 0 | 0.800 | 0.800 | 0.800 | +10.0 (" in text
     assert "- blood, 5 minutes: random ours seed 2" in text and "1 of 6 rows have not been measured" in text
     assert "- blood: test split off train" in text and "blood-5m-0-search (67%)" in text
+    assert "measures the machine in that time, too" in text
     assert "On EPYC; commit abc." in text and "```\npython -m medsearch.studies.equal_time\n```" in text
 
 

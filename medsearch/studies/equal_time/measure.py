@@ -6,6 +6,7 @@ open: when that ends, this process and all that it began end too.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 import medsearch
 from medsearch.config import SearchConfig
 from medsearch.core.errors import DataError, MedsearchError, RunError
-from medsearch.core.files import read_json, write_json
+from medsearch.core.files import read_json, write_text
 from medsearch.data import Dataset
 from medsearch.exporters.checkpoint import load_model
 from medsearch.measurement.device import cpu
@@ -113,11 +114,11 @@ def measure(job: Job) -> dict[str, Any]:
         "test": test,
         "test_error": task.error(test),
         "score": "dice" if task.DENSE else "accuracy",
-        "scores": scores(output, targets, task),
         "network": found.network,
         "parameters": sum(tensor.numel() for tensor in found.model.parameters()),
         "epochs": found.epochs,
         "precision": found.precision,
+        "profile": ("fresh" if job.fresh_profile else "kept") if case.arm == SEARCH else "",
         "seconds": round(found.spent.seconds, 1),
         "processor_seconds": round(found.spent.processor_seconds, 1),
         **times,
@@ -126,6 +127,7 @@ def measure(job: Job) -> dict[str, Any]:
         "commit": commit(),
         "versions": {"medsearch": medsearch.__version__, "torch": torch.__version__},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scores": scores(output, targets, task),
     }
 
 
@@ -246,7 +248,7 @@ def main(text: str) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        write_json(folder / ROW, measure(job))
+        write_text(folder / ROW, json.dumps(measure(job), allow_nan=False))
     except MedsearchError as problem:
         print(f"{job.case.name}: {problem}", file=sys.stderr)
         return 2

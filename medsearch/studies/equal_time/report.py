@@ -190,7 +190,8 @@ def _opening(rows: Sequence[Row], command: str) -> Iterator[str]:
     yield f"On {'; '.join(machines) or 'an unknown machine'}; commit {', '.join(commits) or 'unknown'}."
     yield (
         "Every row was measured in a fresh process on one pinned core, with one thread. A search is timed from the "
-        "start of its process to the end; the others train for all the time. Of the two recipes of a network the one "
+        f"start of its process to the end{_of_profile(rows)}; the others train and validate for all the time, and "
+        "starting, reading the data and choosing a precision are not counted. Of the two recipes of a network the one "
         "with the smaller validation error stands for it, seed by seed. Test images were read once for each row, by "
         "the network that validation had chosen."
     )
@@ -201,6 +202,14 @@ def _opening(rows: Sequence[Row], command: str) -> Iterator[str]:
         "masks unet) timed in turns with it: below 1 is faster. Milliseconds of different rows cannot be compared, "
         "ratios can."
     )
+
+
+def _of_profile(rows: Sequence[Row]) -> str:
+    """What searches knew of the machine, where all knew the same."""
+    known = {row["profile"] for row in rows if row["arm"] == SEARCH}
+    if known == {"fresh"}:
+        return ", and measures the machine in that time, too"
+    return ", and finds what earlier ones have measured of the machine" if known == {"kept"} else ""
 
 
 def _table_of(group: Group) -> list[str]:

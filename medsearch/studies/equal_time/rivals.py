@@ -18,6 +18,7 @@ from medsearch.studies.equal_time.plan import HAND_MADE
 WIDTHS, DEPTHS = (32, 64, 128, 192), (1, 2, 3, 1)
 KERNEL, EXPANSION = 5, 3
 BASE, LEVELS = 16, 3
+POOL: dict[int, type[nn.MaxPool2d] | type[nn.MaxPool3d]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 SMALL_IMAGE = 48
 
 
@@ -107,7 +108,7 @@ class UNet(nn.Module):
     def __init__(self, channels: int, outputs: int, *, dims: int = 2) -> None:
         super().__init__()
         widths = [BASE * 2**level for level in range(LEVELS)]
-        self.pool = (F.max_pool2d if dims == 2 else F.max_pool3d, 2)
+        self.pool = POOL[dims](2)
         self.down = nn.ModuleList(
             _twice(before, width, dims=dims) for before, width in zip((channels, *widths), widths, strict=False)
         )
@@ -115,10 +116,9 @@ class UNet(nn.Module):
         self.head = CONV[dims](BASE, outputs, 1)
 
     def forward(self, x_BCS: Tensor) -> Tensor:
-        pool, factor = self.pool
         left = [self.down[0](x_BCS)]
         for convolutions in list(self.down)[1:]:
-            left.append(convolutions(pool(left[-1], factor)))
+            left.append(convolutions(self.pool(left[-1])))
         x_BCS = left.pop()
         for convolutions in self.up:
             beside_BCS = left.pop()

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import medsearch
+from medsearch import __version__
 from medsearch.config import SearchConfig
 from medsearch.core.errors import DataError, MedsearchError, RunError
 from medsearch.core.files import read_json, write_text
@@ -125,7 +125,7 @@ def measure(job: Job) -> dict[str, Any]:
         "notes": list(data.notes),
         "cpu": cpu(),
         "commit": commit(),
-        "versions": {"medsearch": medsearch.__version__, "torch": torch.__version__},
+        "versions": {"medsearch": __version__, "torch": torch.__version__},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "scores": scores(output, targets, task),
     }
@@ -220,7 +220,7 @@ def _latency(model: nn.Module, data: Dataset, *, seed: int, seconds: float) -> d
 
 def commit() -> str:
     """Of the checkout that is measured, with a + where the package differs from it; empty outside of a checkout."""
-    package = Path(medsearch.__file__).parent
+    package = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -152,7 +152,7 @@ def test_a_search_is_timed_from_its_start_to_its_end(folder: Path, tmp_path: Pat
     (folder / "tiny.yaml").write_text(TINY)
     options = ["--space", str(folder / "tiny.yaml"), "--trials", "2", "--epochs-search", "1", "--epochs", "1"]
     told = json.dumps([*options, "--finalists", "1", "--precision", "fp32"])
-    arms = "minutes: 0.25, seeds: [0], arms: [search]"
+    arms = "minutes: 1, seeds: [0], arms: [search]"
     recipe = RECIPE.split("entries")[0] + f"search_options: {told}\nentries:\n  - {{data: [cells], {arms}}}\n"
     (tmp_path / "search.yaml").write_text(recipe)
     out, runs = tmp_path / "rows.jsonl", tmp_path / "runs"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -81,7 +80,6 @@ def train(
     watch: Callable[[Epoch], bool] | None = None,
     evaluate_every: int = 1,
     teacher: nn.Module | None = None,
-    seconds: float | None = None,
 ) -> tuple[nn.Module, list[Epoch]]:
     """Train ``model`` in place and return a copy with averaged weights, in eval mode, with the epochs' record.
 
@@ -93,33 +91,23 @@ def train(
         watch: called after every evaluated epoch; returning False ends the training there.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         teacher: a network whose outputs are matched beside the targets (knowledge distillation).
-        seconds: train for so long by the clock, evaluations included, instead of ``recipe.epochs``; the learning rate
-            follows the clock, and the last epoch may be a part of one.
 
     Raises:
         TrainingError: if the loss or an output is no longer finite.
     """
-    start = time.monotonic()
     rng = torch.Generator().manual_seed(recipe.seed)
     stepper = Stepper(model, data.dims, task, recipe, teacher=teacher)
     total = math.ceil(len(data.train) / recipe.batch) * recipe.epochs
     record: list[Epoch] = []
-
-    def progress() -> float:
-        return stepper.steps / total if seconds is None else min((time.monotonic() - start) / seconds, 1.0)
-
-    number = 0
-    while not number or (number < recipe.epochs if seconds is None else progress() < 1):
-        number, losses = number + 1, []
+    for number in range(1, recipe.epochs + 1):
+        losses = []
         for images, targets in _batches(data.train, recipe.batch, rng):
-            losses.append(stepper(images, targets, recipe.lr * one_cycle(progress(), recipe.warmup), rng))
-            if seconds is not None and progress() >= 1:
-                break
+            lr = recipe.lr * one_cycle(stepper.steps / total, recipe.warmup)
+            losses.append(stepper(images, targets, lr, rng))
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise TrainingError("training", f"the loss of epoch {number} is {mean}.", "Lower the learning rate.")
-        last = number == recipe.epochs if seconds is None else progress() >= 1
-        if number % evaluate_every == 0 or last:
+        if number % evaluate_every == 0 or number == recipe.epochs:
             metrics = evaluate(stepper.averaged, data.val, task)
             record.append(Epoch(number=number, loss=mean, metrics=metrics))
             if watch is not None and not watch(record[-1]):

@@ -40,7 +40,7 @@ from medsearch.studies.equal_time.rivals import rival
 from medsearch.targets import DEFAULT
 from medsearch.targets.target import make_target
 from medsearch.tasks import Task
-from medsearch.train import evaluate, predict, train
+from medsearch.train import Leg, Session, evaluate, predict
 from medsearch.train.step_cost import step_seconds
 
 LR, LR_OF = 4e-3, {"resnet18": 2e-3, "unet": 2e-3}
@@ -82,7 +82,7 @@ class Found:
     """
 
     model: nn.Module
-    epochs: int
+    epochs: float
     spent: Spent
     precision: str
     network: str
@@ -116,7 +116,7 @@ def measure(job: Job) -> dict[str, Any]:
         "score": "dice" if task.DENSE else "accuracy",
         "network": found.network,
         "parameters": sum(tensor.numel() for tensor in found.model.parameters()),
-        "epochs": found.epochs,
+        "epochs": round(found.epochs, 1),
         "precision": found.precision,
         "profile": ("fresh" if job.fresh_profile else "kept") if case.arm == SEARCH else "",
         "seconds": round(found.spent.seconds, 1),
@@ -162,7 +162,7 @@ def _searched(job: Job) -> Found:
     checkpoint = load_model(run / "models" / best["id"] / "model.pt")
     return Found(
         model=checkpoint.build(),
-        epochs=int(checkpoint.provenance["epochs"]),
+        epochs=float(checkpoint.provenance["epochs"]),
         spent=spent,
         precision=str(checkpoint.provenance["precision"]),
         network=" / ".join(checkpoint.genotype.mixers),
@@ -194,9 +194,13 @@ def _trained(case: Case, setup: Setup) -> Found:
     recipes = [replace(setup.recipe, precision=precision) for precision in ("fp32", "bf16")]
     recipe = min(recipes, key=lambda one: step_seconds(model, data, task, one, steps=2))
     start = Spent.now()
-    averaged, record = train(model, data, task, recipe, seconds=seconds)
+    session = Session(model, data, task, recipe)
+    session.run(Leg(within=seconds, falls=True))
+    session.evaluate()
     spent = start.until_now()
-    return Found(model=averaged, epochs=record[-1].number, spent=spent, precision=recipe.precision, network=network)
+    return Found(
+        model=session.averaged, epochs=session.epochs, spent=spent, precision=recipe.precision, network=network
+    )
 
 
 def _latency(model: nn.Module, data: Dataset, *, seed: int, seconds: float) -> dict[str, float]:

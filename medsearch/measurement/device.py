@@ -91,6 +91,7 @@ class Profile:
         networks: what whole networks took, by cost and circumstances and by the network: what its prediction started
             from (:meth:`~medsearch.measurement.costs.Cost.sums`), and last what was measured.
         precisions: of training that is faster, by the instructions of the processor.
+        endings: seconds that one delivery, and then the report, took at the end of searches, by space and input.
 
     Raises:
         RunError: for a file that is damaged, or of another device where it was asked for by name.
@@ -111,6 +112,7 @@ class Profile:
         self.accuracy: dict[str, Any] = {}
         self.networks: dict[str, dict[str, list[float]]] = {}
         self.precisions: dict[str, str] = {}
+        self.endings: dict[str, list[float]] = {}
         if file.exists() if file else _readable(self.path):  # a cache of somebody else is none
             self._read(read_json(self.path), asked=file is not None)
         self._saved: dict[str, Any] = self._data()
@@ -146,6 +148,7 @@ class Profile:
             "timings": to_data(self.table),
             "networks": {key: dict(found) for key, found in self.networks.items()},
             "precisions": dict(self.precisions),
+            "endings": {key: list(spent) for key, spent in self.endings.items()},
             "sessions": {key: list(spent) for key, spent in self.sessions.items() if all(map(math.isfinite, spent))},
         }
 
@@ -166,6 +169,7 @@ class Profile:
             self.sessions = _read_sessions(data.get("sessions"))
             self.networks = {key: _read_sessions(found) for key, found in (data.get("networks") or {}).items()}
             self.precisions = {str(key): str(name) for key, name in (data.get("precisions") or {}).items()}
+            self.endings = _read_sessions(data.get("endings") or {})
             self.residuals = {name: read_residual(given) for name, given in (data.get("residuals") or {}).items()}
         except (ValueError, AttributeError) as problem:
             raise RunError(str(self.path), f"is damaged: {problem}.", "Delete it, to measure again.") from problem

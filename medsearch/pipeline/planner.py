@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -22,9 +23,10 @@ from medsearch.nas.rungs import REDUCTION
 
 LEAST_STEPS = 16
 """Of a rung by the clock, however slow the network."""
-DELIVERY_SECONDS = 12.0
-"""Of one network, where none was delivered on this device before."""
-REPORT_SECONDS = 2.0
+ENDING = (12.0, 5.0)
+"""Seconds of one delivery, and of report and end, where no such search has ended on this device before."""
+MARGIN = 1.2
+"""How much longer they may take than the last time."""
 COMPRESSION_SHARE, COMPRESSION_MOST = 0.15, 600.0
 """Of the time asked for, and seconds at most, that are kept aside for a compression."""
 FINALIST_SECONDS = 330.0
@@ -90,7 +92,7 @@ def plan(
     spent: float,
     workers: int,
     finalists: int,
-    delivery: float = DELIVERY_SECONDS,
+    ending: Sequence[float] = ENDING,
     compress: bool = False,
     first: float | None = None,
     epochs: int | None = None,
@@ -104,7 +106,7 @@ def plan(
         spent: seconds of the run so far.
         workers: trainings at once.
         finalists: wanted at most.
-        delivery: seconds of one delivery.
+        ending: seconds of one delivery, and of all that comes after the deliveries.
         compress: whether the best network is compressed at the end.
         first: seconds of the first rung, where earlier trials have fixed it.
         epochs: of the first rung, where they are asked for.
@@ -112,7 +114,8 @@ def plan(
         continues: whether trials can be trained further.
     """
     aside = min(COMPRESSION_SHARE * left, COMPRESSION_MOST) if compress else 0.0
-    training = max(0.0, left - aside - REPORT_SECONDS - delivery)
+    delivery, report = ending
+    training = max(0.0, left - aside - report - delivery)
     count = max(1, min(finalists, 1 + math.floor(training * workers / FINALIST_SECONDS)))
     training = max(0.0, training - (count - 1) * delivery)
     seconds = training * workers

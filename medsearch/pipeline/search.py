@@ -19,7 +19,8 @@ from medsearch.pipeline.calibration import take_over
 from medsearch.pipeline.feasible import measure_costs, require_feasible
 from medsearch.pipeline.finalists import compress_best, deliver_all, finalists
 from medsearch.pipeline.job import Clock, Job, begin
-from medsearch.pipeline.planner import Plan, plan, without_clock
+from medsearch.pipeline.planner import ENDING, MARGIN, Plan, plan, without_clock
+from medsearch.pipeline.profile import profiled
 from medsearch.pipeline.results import collect, trial_row
 from medsearch.pipeline.setup import Setup
 from medsearch.pipeline.trainings import evaluation, instead
@@ -29,6 +30,8 @@ from medsearch.train import EVALUATORS
 from medsearch.train.workers import default_workers, pool
 
 DEFAULT_SECONDS = 15 * 60.0
+LEAVING_SECONDS = 2.0
+"""From the report to the end of the last process."""
 MOST_FAILURES = 8  # trials that may fail before one ends well
 
 
@@ -73,12 +76,17 @@ def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = (), start:
         trials = _search(job, planned)
         if not any(trial.state == "complete" for trial in trials):
             raise _nothing(job, trials)
-        delivered, refused = deliver_all(job, finalists(job, planned, trials))
+        chosen, begun = finalists(job, planned, trials), clock.spent
+        delivered, refused = deliver_all(job, chosen)
+        each = (clock.spent - begun) / len(chosen)
         results = collect(job, trials, delivered, refused)
         if config.compress:
             compress_best(job, results)
+        begun = clock.spent
         write_report(results, run.folder)
         run.finish(results)
+        job.cost.profile.endings[profiled(setup)] = [each, clock.spent - begun + LEAVING_SECONDS]
+        job.keep_timings()
     if not any(network.within_budget for network in delivered):
         reasons = "; ".join(f"{entry['id']} {entry['reason']}" for entry in refused)
         raise RefusedError(str(run.folder), f"no trained network kept the budgets: {reasons}.")
@@ -174,6 +182,7 @@ def _planned(job: Job) -> Plan:
             spent=job.clock.spent,
             workers=job.workers,
             finalists=config.finalists,
+            ending=_ending(job),
             compress=config.compress,
             first=known.get("first"),
             epochs=epochs,
@@ -182,6 +191,12 @@ def _planned(job: Job) -> Plan:
         )
     job.run.note(plan=found.to_data())
     return found
+
+
+def _ending(job: Job) -> Sequence[float]:
+    """Seconds of one delivery, and of what comes after, as the last search of the kind on this device took."""
+    known = job.cost.profile.endings.get(profiled(job.setup))
+    return [MARGIN * seconds for seconds in known] if known and len(known) == len(ENDING) else ENDING
 
 
 def _failures(trials: Sequence[Trial]) -> list[str]:

@@ -1,7 +1,9 @@
 """The first trials of a search: one plain network per mixer, and the thesis that MLPs belong early and attention late.
 
-A few trials decide how a short search goes.  Initial designs show every mixer family once, at middling width and
-depth, before the strategy starts to learn, so a short search can still say what each family is worth on this data.
+A few trials decide how a short search goes.  Initial designs show every mixer family once, before the strategy starts
+to learn, so a short search can still say what each family is worth on this data.  They are narrow and shallow, because
+of networks that train for the same time the small ones have seen the images most often; the first one is tried at
+middling width and depth too, so that it shows early where there is time for more.
 """
 
 from __future__ import annotations
@@ -11,27 +13,38 @@ from typing import Any
 
 from medsearch.spaces import Genotype, Space
 
+SIZES = ("dim", "depth")
+"""The genes of which a small network has the least option; all others are in the middle."""
+
 
 def initial_designs(space: Space) -> Iterator[Genotype]:
-    """Genotypes with every open value in the middle: one mixer in all stages, then MLP to attention by stage."""
-    options = space.genes()
-    mixer_genes = [gene for gene in options if gene.rsplit(".", 1)[-1] == "mixer"]
-    if not mixer_genes:
-        return
-    labels = list(dict.fromkeys(label for gene in mixer_genes for label in options[gene]))
-    wanted = [dict.fromkeys(mixer_genes, label) for label in labels]
-    wanted[1:1] = _by_stage(mixer_genes, options)
+    """Small genotypes with one mixer in all stages, then MLP to attention by stage; the first one larger too."""
     seen: set[Genotype] = set()
-    for fixed in wanted:
-        genotype = space.express(lambda gene, found, fixed=fixed: _middle(gene, found, fixed))  # type: ignore[misc]
-        if genotype not in seen:
-            seen.add(genotype)
-            yield genotype
+    for index, fixed in enumerate(_mixers(space)):
+        for small in (True, False) if index == 0 else (True,):
+            genotype = _design(space, fixed, small=small)
+            if genotype not in seen:
+                seen.add(genotype)
+                yield genotype
 
 
 def middle(space: Space) -> Genotype:
-    """The first of them: what stands for the networks of the space where one must."""
-    return next(initial_designs(space), space.first())
+    """The first mixer in all stages, at middling width and depth: what stands for the networks of the space."""
+    return next((_design(space, fixed, small=False) for fixed in _mixers(space)), space.first())
+
+
+def _design(space: Space, fixed: Mapping[str, Any], *, small: bool) -> Genotype:
+    return space.express(lambda gene, found: _option(gene, found, fixed, small=small))
+
+
+def _mixers(space: Space) -> list[dict[str, Any]]:
+    """Which mixer each stage has, by gene, for every initial design."""
+    options = space.genes()
+    genes = [gene for gene in options if gene.rsplit(".", 1)[-1] == "mixer"]
+    labels = list(dict.fromkeys(label for gene in genes for label in options[gene]))
+    wanted: list[dict[str, Any]] = [dict.fromkeys(genes, label) for label in labels]
+    wanted[1:1] = _by_stage(genes, options)
+    return wanted
 
 
 def _by_stage(genes: list[str], options: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -48,5 +61,9 @@ def _by_stage(genes: list[str], options: Mapping[str, list[Any]]) -> list[dict[s
     return [found]
 
 
-def _middle(gene: str, options: list[Any], fixed: Mapping[str, Any]) -> Any:
-    return fixed[gene] if fixed.get(gene) in options else options[(len(options) - 1) // 2]
+def _option(gene: str, options: list[Any], fixed: Mapping[str, Any], *, small: bool) -> Any:
+    if fixed.get(gene) in options:
+        return fixed[gene]
+    if small and gene.rsplit(".", 1)[-1] in SIZES:
+        return min(options)
+    return options[(len(options) - 1) // 2]

@@ -10,7 +10,7 @@ import pytest
 
 from medsearch.core.errors import UsageError
 from medsearch.nas import STRATEGIES, Trial, read_strategy
-from medsearch.nas.initial_designs import initial_designs
+from medsearch.nas.initial_designs import initial_designs, middle
 from medsearch.nas.strategies.evolution import Evolution
 from medsearch.nas.strategies.optuna import NonDominatedSorting, TreeParzen
 from medsearch.nas.strategies.random import RandomSearch
@@ -145,21 +145,23 @@ def test_tpe_tries_what_lies_between_numbers_that_did_well(a_space: Make, trial:
 def test_anchors_are_distinct_members_one_for_every_mixer(space: Space) -> None:
     """Three mixers alone, and MLP before attention; two stages leave no place for a convolution between them."""
     found = list(initial_designs(space))
-    assert len(set(found)) == len(found) == 4
+    assert len(set(found)) == len(found) == 5
     assert [space.decode(space.encode(genotype)) for genotype in found] == found
     assert [genotype.mixers for genotype in found] == [
+        ("dwconv", "dwconv"),
         ("dwconv", "dwconv"),
         ("block_gmlp", "linear_attention"),
         ("linear_attention", "linear_attention"),
         ("block_gmlp", "block_gmlp"),
     ]
-    assert {stage.dim for genotype in found for stage in genotype.stages} == {16}
+    assert [{stage.dim for stage in genotype.stages} for genotype in found] == [{8}, {16}, {8}, {8}, {8}]
+    assert middle(space) == found[1]
 
 
 def test_a_space_of_one_mixer_has_one_anchor_and_a_fixed_one_none(a_space: Make) -> None:
     stage = {"dim": {"choice": [8, 16, 32]}, "channel": "mlp"}
     only = a_space(stages=[{**stage, "mixer": {"choice": ["dwconv"]}}])
-    assert [genotype.mixers for genotype in initial_designs(only)] == [("dwconv",)]
+    assert [genotype.mixers for genotype in initial_designs(only)] == [("dwconv",)] * 2
     assert list(initial_designs(a_space(stages=[{**stage, "mixer": "dwconv"}]))) == []
 
 
@@ -171,4 +173,4 @@ def test_stages_that_lack_a_mixer_keep_their_middle_one(a_space: Make) -> None:
     assert [genotype.mixers for genotype in initial_designs(a_space(stages=stages))] == [
         ("dwconv", "dwconv"),
         ("linear_attention", "dwconv"),
-    ]
+    ], "there is no smaller one than the middle"

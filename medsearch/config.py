@@ -42,7 +42,7 @@ class SearchConfig:
     finalists: int = option(3, "networks trained fully (default 3)", example="N")
     strategy: str = option("tpe", "proposes networks: tpe (default), nsga2, evolution or random")
     evaluator: str = option("training", "scores trials: training (default), or that of a plugin")
-    epochs_search: int | None = option(None, "epochs of a trial (default: by the time)", example="N")
+    epochs_search: int | None = option(None, "epochs of a trial's first rung (default: by the time)", example="N")
     epochs: int | None = option(None, "epochs of the full training (default: by the time)", example="N")
     batch: int | None = option(
         None, "images per training step (default: by the size of the data, at most 64 in 2D, 32 in 3D)", example="N"

@@ -53,7 +53,7 @@ def ended_trials(run: Path) -> list[tuple[int, str, str]]:
         return []
     with closing(sqlite3.connect(run / "study.db")) as database:
         query = "SELECT number, state, value_json FROM trials JOIN trial_user_attributes USING (trial_id) "
-        query += "WHERE state IN ('COMPLETE', 'PRUNED') AND key = 'objectives' ORDER BY number"
+        query += "WHERE state = 'COMPLETE' AND key = 'objectives' ORDER BY number"
         return database.execute(query).fetchall()
 
 
@@ -64,7 +64,7 @@ def models(run: Path) -> dict[str, bytes]:
 def found(run: Path) -> tuple[list[Any], list[Any]]:
     """What was tried, in order, with the errors; and the front."""
     trials = json.loads((run / "results.json").read_text())["trials"]
-    good = [trial for trial in trials if trial["state"] in ("complete", "stopped")]
+    good = [trial for trial in trials if trial["state"] == "complete"]
     return [(trial["id"], trial["error"]) for trial in good], [trial["id"] for trial in good if trial["front"]]
 
 

@@ -21,6 +21,7 @@ SETTINGS = SearchConfig(
 )
 
 
+PLAN = {"networks": 9, "first": 8.0, "epochs": None, "search_end": 60.0, "training_end": 80.0}
 INPUTS = Inputs(data={"sha256": "0123", "images": {"train": 3}}, space="4567")
 
 
@@ -98,15 +99,15 @@ def test_results_are_read_as_they_were_found(run: Run) -> None:
 
 
 def test_a_run_is_finished_from_its_results_on_until_it_is_extended_and_then_from_the_next_ones_on(run: Run) -> None:
-    run.note(epochs={"abc": 3}, search_end=60.0, seconds=90.0)
+    run.note(trained={"abc": 3.5}, plan=PLAN, seconds=90.0)
     assert not run.finished
-    run.finish({"created": "first", "trials": [{"state": state} for state in ("complete", "stopped", "failed")]})
+    run.finish({"created": "first", "trials": [{"state": state} for state in ("complete", "complete", "failed")]})
     assert Run.resume(run.folder).finished
     assert run.trials_in_results() == 2
     run.begin_again(replace(SETTINGS, time=600.0))
     again = Run.resume(run.folder)
     assert (again.finished, again.config.time) == (False, 600.0)
-    assert again.state().items() >= {"epochs": {}, "search_end": None, "seconds": 90.0}.items()
+    assert again.state().items() >= {"trained": {}, "plan": {"first": 8.0, "epochs": None}, "seconds": 90.0}.items()
     assert json.loads((run.folder / "results.json").read_text())["created"] == "first"
     again.begin_again(replace(SETTINGS, time=900.0))
     assert not again.finished

@@ -120,7 +120,6 @@ class Search:
     limited: Callable[[Genotype], Costs] | None = None
     proposals: ProposalStatistics = field(default_factory=ProposalStatistics)
     _failures: Counter[int] = field(default_factory=Counter, init=False, repr=False)
-    _stuck: set[int] = field(default_factory=set, init=False, repr=False)
     _measured_costs: dict[Genotype, Costs] = field(default_factory=dict, init=False, repr=False)
 
     def run(
@@ -233,7 +232,8 @@ class Search:
     def _go_on(self, history: Sequence[Trial], busy: Collection[int]) -> tuple[int, Future[Evaluation]] | None:
         """The trial that has earned its next rung, on its way there."""
         able = [trial for trial in history if trial.objectives is not None]
-        found = goes_on(able, rungs=self.rungs, busy={*busy, *self._stuck})
+        stuck = [trial.number for trial in able if "stuck" in trial.facts]
+        found = goes_on(able, rungs=self.rungs, busy={*busy, *stuck})
         return None if found is None else (found.number, self._submit(found.genotype, len(found.curve)))
 
     def _again(self, number: int, future: Future[Evaluation]) -> Future[Evaluation] | None:
@@ -287,7 +287,6 @@ class Search:
             if trial.state == "running":
                 self.store.end(number, state="failed", facts={"reason": reason(problem)})
             else:
-                self._stuck.add(number)
                 self.store.reach(number, trial.curve, trial.metrics, {"stuck": reason(problem)})
             return
         result = future.result()

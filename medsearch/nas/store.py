@@ -148,11 +148,11 @@ class Store:
 
     def trials(self) -> list[Trial]:
         """All trials, in the order they began."""
-        return [self._read(trial) for trial in self._stored() if "genotype" in trial.user_attrs]
+        return self._read([trial for trial in self._stored() if "genotype" in trial.user_attrs])
 
     def trial(self, number: int) -> Trial:
         """The trial with this number."""
-        return self._read(self._stored()[number])
+        return self._read([self._stored()[number]])[0]
 
     def recover(self) -> list[Genotype]:
         """Close the trials that a killed process left running; returns their genotypes, to be tried again."""
@@ -182,14 +182,12 @@ class Store:
                 raise
             raise _unusable(self._file, str(reason)) from problem
 
-    def _read(self, trial: FrozenTrial) -> Trial:
-        """The trial in our own terms; one that has ended is read once, because it does not change any more."""
-        if trial.number not in self._ended:
-            found = self._new(trial, self._later().get(trial.number, {}) if trial.state.is_finished() else {})
-            if not trial.state.is_finished():
-                return found
-            self._ended[trial.number] = found
-        return self._ended[trial.number]
+    def _read(self, trials: Sequence[FrozenTrial]) -> list[Trial]:
+        """Trials in our own terms; those that have ended are read once, until they reach another rung."""
+        unread = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._ended]
+        later = self._later() if unread else {}
+        self._ended |= {trial.number: self._new(trial, later.get(trial.number)) for trial in unread}
+        return [self._ended[trial.number] if trial.state.is_finished() else self._new(trial) for trial in trials]
 
     def _new(self, trial: FrozenTrial, later: Mapping[str, Any] | None = None) -> Trial:
         noted = trial.user_attrs

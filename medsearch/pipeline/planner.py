@@ -69,12 +69,22 @@ class Plan:
 
     def sentence(self) -> str:
         """What will be done with the time, for people."""
-        each = f"{self.epochs} epochs" if self.first is None else f"{format_seconds(self.first)} of training"
-        tried = "1 network is" if self.networks == 1 else f"about {self.networks} networks are"
+        if self.networks == 1:
+            return "1 network is trained" + ("" if self.training_end is None else " until the time is used up")
+        number = f"{self.networks} networks" if self.training_end is None else f"about {self.networks} networks"
         rungs = f", the best third of them {REDUCTION} times as long" if self.rungs > 1 else ""
         rungs += ", and so on" if self.rungs > 2 else ""
-        best = "the best one goes" if self.finalists == 1 else f"the best {self.finalists} go"
-        return f"{tried} tried with {each} each{rungs}; {best} on until the time is used up"
+        best = "the best one" if self.finalists == 1 else f"the best {self.finalists}"
+        if self.training_end is None:
+            best += " is trained fully" if self.finalists == 1 else " are trained fully"
+        else:
+            best += f" {'goes' if self.finalists == 1 else 'go'} on until the time is used up"
+        return f"{number} are tried with {self._each()} each{rungs}; {best}"
+
+    def _each(self) -> str:
+        if self.first is None:
+            return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        return f"{format_seconds(self.first)} of training"
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -116,10 +126,10 @@ def plan(
     aside = min(COMPRESSION_SHARE * left, COMPRESSION_MOST) if compress else 0.0
     delivery, report = ending
     training = max(0.0, left - aside - report - delivery)
-    count = max(1, min(finalists, 1 + math.floor(training * workers / FINALIST_SECONDS)))
+    networks = min(max(1, round(math.sqrt(training * workers / NETWORK_SECONDS))), networks or sys.maxsize)
+    count = max(1, min(finalists, networks, 1 + math.floor(training * workers / FINALIST_SECONDS)))
     training = max(0.0, training - (count - 1) * delivery)
     seconds = training * workers
-    networks = min(max(1, round(math.sqrt(seconds / NETWORK_SECONDS))), networks or sys.maxsize)
     rungs = _rungs(networks) if continues else 1
     share = 0.0 if networks == 1 else _search_share(seconds)
     each = seconds * share / (networks * (1 + (rungs - 1) * (1 - 1 / REDUCTION)))
@@ -134,21 +144,23 @@ def plan(
     )
 
 
-def without_clock(*, trials: int, finalists: int, epochs: int | None, continues: bool = True) -> Plan:
-    """A plan for so many trials, in epochs, which takes the time that it takes."""
+def without_clock(
+    *, trials: int, finalists: int, first: float | None = None, epochs: int | None = None, continues: bool = True
+) -> Plan:
+    """A plan for so many trials, in epochs unless earlier ones were in seconds; it takes the time that it takes."""
     return Plan(
         networks=trials,
         rungs=_rungs(trials) if continues else 1,
-        first=None,
-        epochs=epochs or EPOCHS_SEARCH,
+        first=first if epochs is None else None,
+        epochs=epochs or (EPOCHS_SEARCH if first is None else None),
         search_end=None,
         training_end=None,
-        finalists=finalists,
+        finalists=min(finalists, trials),
     )
 
 
 def _rungs(networks: int) -> int:
-    """As many as leave at least one network at the last one."""
+    """As many as leave at least three networks at the last one: who of them is trained fully is the rung after it."""
     return max(1, math.floor(math.log(networks, REDUCTION) + 1e-9))
 
 

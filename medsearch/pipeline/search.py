@@ -150,13 +150,13 @@ def _show_earlier(run: Run, setup: Setup, view: Callback) -> None:
 
 
 def _over(job: Job, plan: Plan, trials: Sequence[Trial]) -> bool:
-    """Whether the search has had its time, or has failed too often; without a limit of time, whether it is done."""
+    """Whether the search has had its time, all of it while no trial ended well, or has failed too often."""
     good = [trial for trial in trials if trial.state != "failed"]
     if not good and len(_failures(trials)) >= MOST_FAILURES:
         return True
-    if plan.search_end is None or plan.training_end is None:
+    if plan.search_end is None:
         return False
-    return job.clock.spent >= (plan.search_end if good else plan.training_end)
+    return job.clock.spent >= plan.search_end if good else job.clock.left() <= 0
 
 
 def _full(job: Job, trials: Sequence[Trial]) -> bool:
@@ -171,9 +171,12 @@ def _planned(job: Job) -> Plan:
     known = state.get("plan") or {}
     continues = EVALUATORS[config.evaluator].CONTINUES  # type: ignore[attr-defined]
     epochs = config.epochs_search or known.get("epochs")
+    first = known.get("first") or None  # 0 where there was time for one network alone
     if job.clock.budget is None:
         trials = config.trials or 1
-        found = without_clock(trials=trials, finalists=config.finalists, epochs=epochs, continues=continues)
+        found = without_clock(
+            trials=trials, finalists=config.finalists, first=first, epochs=epochs, continues=continues
+        )
     elif known.get("training_end") is not None:  # goes on; an extension forgets these
         found = Plan.from_data(known)
     else:
@@ -184,7 +187,7 @@ def _planned(job: Job) -> Plan:
             finalists=config.finalists,
             ending=_ending(job),
             compress=config.compress,
-            first=known.get("first"),
+            first=first,
             epochs=epochs,
             networks=config.trials,
             continues=continues,

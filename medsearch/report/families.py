@@ -14,7 +14,7 @@ GROUPS = (*(f"{kind} only" for kind in KINDS), "several families", *(f"with {kin
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A group of trials that were trained to the end: how many, the best of them, and how many came through.
+    """A group of trials that ended well: how many, the best of them, and how many came through.
 
     Args:
         trials: how many there are.
@@ -39,7 +39,7 @@ def groups_of(network: Data, results: Data) -> list[str]:
 
 
 def standing(group: str, results: Data) -> Standing:
-    """How the trials of one group did; only those trained to the end can be compared."""
+    """How the trials of one group did; those that failed say nothing."""
     complete = [trial for trial in results.get("trials") or [] if trial.get("state") == "complete"]
     mine = [trial for trial in complete if group in groups_of(trial, results)]
     best = min(mine, key=lambda trial: or_last(networks.error(trial)), default=None)
@@ -69,7 +69,7 @@ def why_one_family(results: Data) -> Iterator[str]:
 
 def _compared(kind: str, other: Standing, only: str, own: Standing, costs: Sequence[str]) -> str:
     if other.best is None:
-        return f"No trial with {kind} was trained to the end, so this search says nothing about {kind}."
+        return f"No trial with {kind} ended well, so this search says nothing about {kind}."
     said = f"With {kind}: {_said(other, costs)}."
     if own.error is not None and other.error is not None:
         gap = other.error - own.error
@@ -82,7 +82,7 @@ def _compared(kind: str, other: Standing, only: str, own: Standing, costs: Seque
 def _said(group: Standing, costs: Sequence[str]) -> str:
     """The best of a group, with these of its costs."""
     if group.best is None:
-        return "no such trial was trained to the end"
+        return "no such trial ended well"
     trials = f"{group.trials} trial{'' if group.trials == 1 else 's'}"
     said = ", ".join([short(stages_of(group.best)), *(networks.cost_text(group.best, name) for name in costs)])
     return f"best error {text(group.error, '{:.4f}'.format)} of {trials} ({said})"

@@ -193,7 +193,7 @@ def _families(results: Data) -> Iterator[str]:
             mixers = short(stages_of(found.best or {}))
             error = text(found.error, "{:.4f}".format)
             rows.append((group, str(found.trials), error, mixers, str(found.on_front), str(found.delivered)))
-    yield from _table(("trials", "trained to the end", "best error", "its mixers", "on the front", "delivered"), rows)
+    yield from _table(("trials", "ended well", "best error", "its mixers", "on the front", "delivered"), rows)
     if rows:
         yield f"\nError: {networks.error_name(results)} on validation data after the short training of the search."
 
@@ -207,7 +207,8 @@ def _search(results: Data) -> Iterator[str]:
         yield f"- {sum(states.values())} trials: {counts}"
     epochs = [network["epochs"] for network in networks.delivered(results) if network.get("epochs")]
     if epochs:
-        each = " to ".join(f"{count:.3g}" for count in sorted({min(epochs), max(epochs)}))
+        ends = (min(epochs), max(epochs))
+        each = " to ".join(dict.fromkeys(f"{count:.3g}" if count < 100 else f"{count:.0f}" for count in ends))
         yield f"- full training: {len(epochs)} network{'' if len(epochs) == 1 else 's'}, {each} epochs each"
     proposals = results.get("proposals") or {}
     said = [f"{text(proposals[key], '{:.0f}'.format)} {what}" for key, what in _PROPOSALS.items() if key in proposals]

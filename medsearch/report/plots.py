@@ -49,8 +49,8 @@ class _Point:
 
     @property
     def look(self) -> tuple[str, bool, bool]:
-        """Leading kind, trained to the end, on the front: points that look alike are drawn together."""
-        return self.kind, self.network.get("state", "complete") == "complete", bool(self.network.get("front"))
+        """Leading kind, trained beyond the first rung, on the front: points that look alike are drawn together."""
+        return self.kind, (self.network.get("rungs") or 1) > 1, bool(self.network.get("front"))
 
 
 def front_plot(results: Data, path_png: str | Path, path_svg: str | Path) -> None:
@@ -154,15 +154,15 @@ def _scale(panel: Axes, along: str, values: list[float]) -> None:
 
 def _trials(panel: Axes, name: str, size: float, points: list[_Point]) -> None:
     for look in sorted({point.look for point in points}):
-        kind, complete, front = look
+        kind, further, front = look
         color, marker = _LOOKS[kind]
         alike = [point for point in points if point.look == look]
         panel.scatter(
             [point.cost[name] / size for point in alike],
             [point.error for point in alike],
             marker=marker,
-            s=34 if complete else 14,
-            facecolors=(color, 0.5 if complete else 0.3),
+            s=34 if further else 14,
+            facecolors=(color, 0.5 if further else 0.3),
             edgecolors="black" if front else "none",
             linewidths=0.9,
             zorder=3 if front else 2,

@@ -37,7 +37,7 @@ class Leg:
     """How far a training goes on from where it stands; it ends where the first of these does.
 
     Args:
-        steps: of the whole training, all legs together.
+        steps: of the whole training, all legs together; where as many were made before, the leg makes none.
         seconds: of the whole training and its evaluations likewise; not before ``least`` steps of this leg.
         within: seconds of wall-clock time from now, the evaluation after the leg included.
         least: see ``seconds``.
@@ -79,7 +79,7 @@ class Session:
         self.stepper = Stepper(model, data.dims, task, recipe)
         self.per_epoch = math.ceil(len(data.train) / recipe.batch)
         self.seconds = 0.0
-        self._leg: tuple[int, float] | None = None  # first step and seconds so far of a leg that goes on
+        self._leg: tuple[int, float] | None = None  # first step and seconds so far of a fall that was paused
         self._evaluated: float | None = None
 
     @property
@@ -119,7 +119,8 @@ class Session:
                 0.0 if left is None else _share(before + passed, before + left),
             )
             enough = leg.seconds is not None and self.seconds >= leg.seconds and len(losses) >= leg.least
-            if (progress >= 1 and (losses or leg.steps == self.steps)) or enough:
+            behind = leg.steps is not None and leg.steps <= self.steps
+            if (progress >= 1 and (losses or behind)) or enough:
                 break
             lr = self.recipe.lr * min(1.0, (self.steps + 1) / self.recipe.rise)
             if leg.falls:
@@ -127,7 +128,7 @@ class Session:
             losses.append(self._step(images, targets, lr))
             if self.steps % self.per_epoch == 0:
                 self._check(losses[-self.per_epoch :])
-                self._leg = first, before + passed
+                self._leg = (first, before + passed) if leg.falls else None
                 if pause is not None:
                     pause()
         self._check(losses)

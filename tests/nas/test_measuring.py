@@ -74,8 +74,8 @@ def test_what_surely_fits_or_surely_does_not_is_not_measured(search: Make) -> No
 
 
 def test_each_network_is_tried_in_its_own_way_which_is_noted(search: Make, score: Make) -> None:
-    def evaluator(genotype: Genotype) -> Callable[..., Any]:
-        return lambda same, bounds: replace(score(same, bounds), seconds=float(channels(genotype)))
+    def evaluator(genotype: Genotype, rung: int) -> Callable[..., Any]:
+        return lambda same: replace(score(same), seconds=float(channels(genotype)))
 
     found = search(evaluator=evaluator, facts=lambda genotype: {"way": {"batch": channels(genotype)}})
     for trial in found.run(until=until(5)):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from medsearch.core.children import ChildDied
 from medsearch.core.errors import MedsearchError
 from medsearch.measurement.budget import Budget, Costs
 from medsearch.measurement.estimate import Estimate
-from medsearch.nas import INTERRUPTED, ProposalStatistics, Store, Trial
+from medsearch.nas import INTERRUPTED, STRATEGIES, ProposalStatistics, Store, Trial
 from medsearch.nas.initial_designs import initial_designs
 from medsearch.spaces import Genotype, Space
 
@@ -108,8 +109,8 @@ def test_trials_come_in_order_with_all_that_is_known(search: Make, score: Make) 
         result, costs = score(trial.genotype), found.cost(trial.genotype)
         assert trial.state == "complete"
         assert trial.objectives == (result.error, costs["latency"].value, costs["memory"].value)
-        assert (trial.metrics, trial.curve) == (result.metrics, result.curve)
-        assert trial.facts == {"costs": costs.to_data(), "seconds": 1.0}
+        assert (trial.metrics, trial.curve) == (result.metrics, (result.error,))
+        assert trial.facts == {"costs": costs.to_data(), "seconds": 1.0, "epochs": 2.0}
         assert trial.genes == found.space.encode(trial.genotype)
 
 
@@ -172,7 +173,7 @@ def test_workers_run_side_by_side_and_nothing_is_lost(search: Make, workers: int
 
 
 def test_a_failed_trial_is_noted_and_not_tried_again(search: Make, space: Space, score: Make) -> None:
-    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+    def evaluate(genotype: Genotype) -> Any:
         if genotype.mixers[0] == "linear_attention":
             raise MedsearchError("training", "the loss of epoch 1 is nan.", "Lower the learning rate.")
         return score(genotype)
@@ -188,56 +189,185 @@ def test_a_failed_trial_is_noted_and_not_tried_again(search: Make, space: Space,
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_error_that_is_not_a_number_is_a_failed_trial(search: Make, score: Make, value: float) -> None:
-    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+    def evaluate(genotype: Genotype) -> Any:
         return replace(score(genotype), error=value)
 
     (trial,) = search(evaluate=evaluate).run(until=until(1))
     assert (trial.state, trial.objectives) == ("failed", None)
-    assert "errors" in trial.facts["reason"]
+    assert trial.facts["reason"] == f"ValueError: its error is {value}"
 
 
-def test_bounds_are_the_second_best_of_what_is_no_dearer(search: Make, a_space: Make, score: Make) -> None:
-    """Curves of the networks of 8, 16, 16 and 32 channels, in this order, against which each was held (patience 2):
+@dataclass(kw_only=True)
+class Further:
+    """Trains further at every rung: the error of the toy, less at each one."""
 
-    8: nothing before.  16: one curve only, which bounds nothing.  16: of 0.6 0.3 0.2 and 0.5 0.4, epoch by epoch the
-    second best: 0.6, 0.4, none.  32: of those and 0.4 0.35 0.3: 0.5, 0.35, 0.3.  24: the same, as 32 is dearer.
+    score: Callable[[Genotype], Any]
+    calls: list[tuple[Genotype, int]] = field(default_factory=list)
+
+    def __call__(self, genotype: Genotype, rung: int) -> Callable[[Genotype], Any]:
+        def evaluate(same: Genotype) -> Any:
+            assert same == genotype
+            self.calls.append((genotype, rung))
+            found = self.score(genotype)
+            error = found.error * (1 - 0.25 * rung)
+            return replace(found, error=error, epochs=3.0**rung, metrics={"accuracy": 1 - error})
+
+        return evaluate
+
+
+def whole(found: Any, count: int) -> list[Trial]:
+    """Run a search to ``count`` trials that are not cut off, and what they earn."""
+
+    def full(history: Sequence[Trial]) -> bool:
+        return len([trial for trial in history if trial.facts.get("reason") != INTERRUPTED]) >= count
+
+    return list(found.run(full=full))
+
+
+def test_one_in_three_goes_on_as_soon_as_it_has_earned_it(search: Make, space: Space, score: Make) -> None:
+    """Seven trials of which each is better than the one before, and of equal cost.
+
+    Of three, the third goes on; then every new one is the best, so it goes on at once, and from the fifth on, which is
+    the third at the second rung, to the third rung as well.
     """
-    curves = [(0.6, 0.3, 0.2), (0.5, 0.4), (0.4, 0.35, 0.3), (0.7, 0.7, 0.7)]
-    seen: list[tuple[float, ...]] = []
-    dims = iter([8, 16, 16, 32, 24])
-    mixer = {"name": "dwconv", "kernel": {"choice": [3, 5]}}
-    space = a_space(stages=[{"dim": {"choice": [8, 16, 24, 32]}, "mixer": mixer, "channel": "mlp"}])
+    errors: dict[Genotype, float] = {}
+
+    def better_each_time(genotype: Genotype) -> Any:
+        return replace(score(genotype), error=errors.setdefault(genotype, 0.5 - 0.04 * len(errors)))
+
+    def same(genotype: Genotype) -> Costs:
+        return Costs(latency=Estimate.exact(1, "ms"), memory=Estimate.exact(1, "bytes"))
+
+    further = Further(score=better_each_time)
+    found = search(evaluator=further, rungs=3, cost=same)
+    yielded = whole(found, 7)
+    numbers = {trial.genotype: trial.number for trial in found.store.trials()}
+    reached = [(numbers[genotype], rung) for genotype, rung in further.calls]
+    begun = [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1), (4, 2)]
+    assert reached == [*begun, (5, 0), (5, 1), (5, 2), (6, 0), (6, 1), (6, 2)]
+    assert [(trial.number, len(trial.curve) - 1) for trial in yielded] == reached
+    last = found.store.trial(6)
+    assert last.curve == pytest.approx((0.26, 0.195, 0.13))
+    assert last.objectives == (last.curve[-1], 1, 1)
+    assert (last.facts["epochs"], last.metrics) == (9.0, {"accuracy": 1 - last.curve[-1]})
+
+
+def test_a_search_without_rungs_trains_everything_once(search: Make, score: Make) -> None:
+    further = Further(score=score)
+    whole(search(evaluator=further), 12)
+    assert [rung for _, rung in further.calls] == [0] * 12
+
+
+def test_those_that_are_there_go_on_where_no_other_may_begin_and_nothing_does_after_the_end(
+    search: Make, score: Make
+) -> None:
+    further = Further(score=score)
+    found = search(evaluator=further, rungs=2)
+    list(found.run(until=lambda history: len(history) >= 5))
+    before = len(further.calls)
+    list(found.run(full=lambda history: True))
+    assert {rung for _, rung in further.calls[before:]} <= {1}
+    assert [len(trial.curve) for trial in found.store.trials()].count(2) == 1
+    done = len(further.calls)
+    list(found.run(until=lambda history: True))
+    assert len(further.calls) == done
+
+
+def test_strategies_learn_from_the_first_rung(search: Make, space: Space, score: Make) -> None:
+    seen: list[Sequence[Trial]] = []
 
     def propose(space: Space, history: Sequence[Trial], seed: int) -> Genotype:
-        return space.decode({"stages.0.dim": next(dims), "stages.0.mixer.kernel": 5 if len(history) == 2 else 3})
+        seen.append(history)
+        return STRATEGIES["random"]()(space, history, seed)
 
-    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
-        seen.append(bounds)
-        curve = curves[min(len(seen), 4) - 1]
-        return replace(score(genotype), error=curve[-1], curve=curve, stopped=len(curve) < 3)
-
-    trials = list(search(space=space, evaluate=evaluate, strategy=propose).run(until=until(5)))
-    assert [widths(trial) for trial in trials] == [8, 16, 16, 32, 24]
-    inf = float("inf")
-    assert seen == [(), (inf,) * 3, (0.6, 0.4, inf), (0.5, 0.35, 0.3), (0.5, 0.35, 0.3)]
-    assert [trial.state for trial in trials] == ["complete", "stopped", "complete", "complete", "complete"]
-    assert trials[1].objectives == (0.4, 16, 16e6)
+    found = search(evaluator=Further(score=score), rungs=3, strategy=propose)
+    whole(found, 12)
+    assert any(len(trial.curve) > 1 for trial in seen[-1])
+    assert all(trial.objectives is not None and trial.objectives[0] == trial.curve[0] for trial in seen[-1])
 
 
-def test_a_trial_is_not_held_against_dearer_ones(search: Make, a_space: Make, score: Make) -> None:
-    space = a_space(stages=[{"dim": {"choice": [8, 16, 24, 32]}, "mixer": "dwconv", "channel": "mlp"}])
-    dims = iter([32, 24, 16, 8])
-    seen: list[tuple[float, ...]] = []
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_fails_on_its_way_to_a_later_rung_keeps_what_it_had_and_stays_there(
+    search: Make, score: Make, resumed: bool
+) -> None:
+    stuck: list[Genotype] = []
 
-    def evaluate(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
-        seen.append(bounds)
-        return score(genotype)
+    def evaluator(genotype: Genotype, rung: int) -> Callable[[Genotype], Any]:
+        def evaluate(same: Genotype) -> Any:
+            if rung and not stuck:
+                stuck.append(genotype)
+            if rung and genotype == stuck[0]:
+                tries.append(genotype)
+                raise MedsearchError("training", "the loss is nan.")
+            return score(genotype)
 
-    def propose(space: Space, history: Sequence[Trial], seed: int) -> Genotype:
-        return space.decode({"stages.0.dim": next(dims)})
+        return evaluate
 
-    list(search(space=space, evaluate=evaluate, strategy=propose).run(until=until(4)))
-    assert seen == [(), (), (), ()]
+    tries: list[Genotype] = []
+    found = search(evaluator=evaluator, rungs=3)
+    whole(found, 6 if resumed else 20)
+    if resumed:
+        found = search(evaluator=evaluator, rungs=3)
+        whole(found, 20)
+    (trial,) = [trial for trial in found.store.trials() if trial.genotype == stuck[0]]
+    assert tries == [trial.genotype]
+    assert (trial.state, trial.curve) == ("complete", (score(trial.genotype).error,))
+    assert trial.objectives is not None and trial.objectives[0] == score(trial.genotype).error
+    assert trial.metrics == score(trial.genotype).metrics
+    assert (trial.facts["stuck"], trial.facts["epochs"]) == ("training: the loss is nan.", 2.0)
+    assert any(len(other.curve) > 1 for other in found.store.trials())
+
+
+def test_a_training_that_died_on_its_way_to_a_later_rung_is_tried_again_as_told(search: Make, score: Make) -> None:
+    dead: list[Genotype] = []
+
+    def evaluator(genotype: Genotype, rung: int) -> Callable[[Genotype], Any]:
+        def evaluate(same: Genotype) -> Any:
+            if rung and genotype not in dead:
+                dead.append(genotype)
+                raise ChildDied("training", "SIGFPE")
+            return score(genotype)
+
+        return evaluate
+
+    found = search(evaluator=evaluator, rungs=2, failed=lambda genotype, problem, before: None if before else "again")
+    trials = whole(found, 9)
+    assert {trial.state for trial in trials} == {"complete"}
+    assert len(dead) >= 3
+    assert {trial.genotype for trial in trials if len(trial.curve) == 2} == set(dead)
+
+
+def facts_of(trials: Sequence[Trial]) -> list[Any]:
+    """What trials are, their numbers aside, without those that were cut off."""
+    left = [trial for trial in trials if trial.facts.get("reason") != INTERRUPTED]
+    return [(trial.genotype, trial.curve, trial.objectives, trial.metrics, trial.facts) for trial in left]
+
+
+def test_a_search_cut_off_at_any_evaluation_ends_as_one_that_is_not(tmp_path: Path, search: Make, score: Make) -> None:
+    """Seven trials and all that they earn, gone on with from what is on disk as each of these evaluations begins."""
+
+    def begun(name: str, further: Further) -> Any:
+        made = search(evaluator=further, rungs=2, strategy=STRATEGIES["evolution"](startup_trials=2))
+        return replace(made, store=Store(f"sqlite:///{tmp_path / name}.db", made.space, objectives=OBJECTIVES))
+
+    class Copied(Further):
+        """Copies the study as an evaluation begins."""
+
+        def __call__(self, genotype: Genotype, rung: int) -> Callable[[Genotype], Any]:
+            shutil.copy(tmp_path / "whole.db", tmp_path / f"{len(self.calls)}.db")
+            return super().__call__(genotype, rung)
+
+    undisturbed = Copied(score=score)
+    found = begun("whole", undisturbed)
+    whole(found, 7)
+    wanted, calls = facts_of(found.store.trials()), undisturbed.calls
+    assert sum(rung > 0 for _, rung in calls) >= 2
+    for done in range(len(calls)):
+        further = Further(score=score)
+        resumed = begun(str(done), further)
+        whole(resumed, 7)
+        assert facts_of(resumed.store.trials()) == wanted
+        assert further.calls == calls[done:]
 
 
 KILLED = """
@@ -248,7 +378,7 @@ from conftest import evaluate, make_search
 
 calls = []
 
-def dies(genotype, bounds):
+def dies(genotype):
     calls.append(genotype)
     if len(calls) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -309,7 +439,7 @@ def test_what_no_longer_fits_is_not_tried_again(tmp_path: Path, search: Make) ->
 
 
 def test_whatever_a_trial_raises_makes_a_failed_trial_with_its_reason(search: Make) -> None:
-    def evaluate_badly(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+    def evaluate_badly(genotype: Genotype) -> Any:
         raise ZeroDivisionError("by nothing")
 
     found = search(evaluate=evaluate_badly)
@@ -323,7 +453,7 @@ def test_a_trial_that_died_is_tried_again_as_told_with_the_costs_of_then(search:
     dead: set[Genotype] = set()
     heard: list[tuple[str, int]] = []
 
-    def die_once(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+    def die_once(genotype: Genotype) -> Any:
         if genotype not in dead:
             raise ChildDied("training", "SIGFPE")
         return score(genotype)
@@ -350,7 +480,7 @@ def test_a_trial_that_died_is_tried_again_as_told_with_the_costs_of_then(search:
 def test_a_trial_that_dies_again_has_failed_and_the_search_goes_on(search: Make, score: Make, cost: Make) -> None:
     worst = []
 
-    def die(genotype: Genotype, bounds: tuple[float, ...]) -> Any:
+    def die(genotype: Genotype) -> Any:
         if not worst or genotype in worst:
             worst.append(genotype)
             raise ChildDied("training", "SIGSEGV")

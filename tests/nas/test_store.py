@@ -32,12 +32,12 @@ def test_what_was_written_is_read_by_plain_optuna(url: str, space: Space) -> Non
     one, other, third = next(first), second, next(first)
     for genotype in (one, other, third):
         store.begin(genotype, {"costs": {}}, {"memory": -0.25})
-    store.end(1, state="stopped", objectives=(0.5, 2.0, 3e6), curve=(0.6, 0.5))
-    store.end(0, state="complete", objectives=(0.25, 1.5, 2e6), metrics={"auc": 0.75}, curve=(0.25,), facts={"s": 9})
+    store.end(1, state="complete", objectives=(0.5, 2.0, 3e6))
+    store.end(0, state="complete", objectives=(0.25, 1.5, 2e6), metrics={"auc": 0.75}, facts={"s": 9})
     store.end(2, state="failed", facts={"reason": "out of luck"})
 
     study = optuna.load_study(study_name="search", storage=url)
-    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL]
     assert [trial.params for trial in study.trials] == [space.encode(each) for each in (one, other, third)]
     assert study.trials[0].values == [0.25, 1.5, 2e6]
     assert study.trials[0].constraints == {"memory": -0.25}
@@ -45,12 +45,34 @@ def test_what_was_written_is_read_by_plain_optuna(url: str, space: Space) -> Non
 
     again = Store(url, space, objectives=OBJECTIVES).trials()
     assert again == store.trials()
-    assert [trial.state for trial in again] == ["complete", "stopped", "failed"]
+    assert [trial.state for trial in again] == ["complete", "complete", "failed"]
     assert again[0].facts == {"costs": {}, "s": 9}
     assert (again[0].metrics, again[0].curve) == ({"auc": 0.75}, (0.25,))
-    assert again[1].objectives == (0.5, 2.0, 3e6)
+    assert (again[1].objectives, again[1].curve) == ((0.5, 2.0, 3e6), (0.5,))
     assert again[2].objectives is None
     assert again[2] == store.trial(2)
+
+
+def test_later_rungs_survive_and_plain_optuna_sees_the_first_one(url: str, space: Space) -> None:
+    store = Store(url, space, objectives=OBJECTIVES)
+    one, other = space.first(), next(space.neighbours(space.first()))
+    for number, genotype in enumerate((one, other)):
+        store.begin(genotype, {"costs": {}}, {})
+        store.end(number, state="complete", objectives=(0.5, 2.0, 3e6), metrics={"auc": 0.5}, facts={"epochs": 1.0})
+    assert store.trial(0).curve == (0.5,)
+    store.reach(0, (0.5, 0.375), {"auc": 0.625}, {"epochs": 3.0, "kept": True})
+    store.reach(0, (0.5, 0.375, 0.25), {"auc": 0.75}, {"epochs": 9.0})
+    for seen in (store, Store(url, space, objectives=OBJECTIVES)):
+        trial = seen.trials()[0]
+        assert trial == seen.trial(0)
+        assert (trial.state, trial.curve, trial.objectives) == ("complete", (0.5, 0.375, 0.25), (0.25, 2.0, 3e6))
+        assert trial.metrics == {"auc": 0.75}
+        assert trial.facts == {"costs": {}, "epochs": 9.0, "kept": True}
+        assert (seen.trial(1).curve, seen.trial(1).objectives) == ((0.5,), (0.5, 2.0, 3e6))
+        assert seen.recover() == []
+    study = optuna.load_study(study_name="search", storage=url)
+    assert [trial.values for trial in study.trials] == [[0.5, 2.0, 3e6]] * 2
+    assert [trial.user_attrs["metrics"] for trial in study.trials] == [{"auc": 0.5}] * 2
 
 
 def test_messages_of_optuna_are_as_loud_as_before(url: str, space: Space, caplog: pytest.LogCaptureFixture) -> None:
@@ -98,8 +120,8 @@ def test_a_study_of_another_version_is_refused(url: str, space: Space, old: optu
     with pytest.raises(RunError, match=r"study.db: holds trials in format 1 of another version") as refusal:
         Store(url, space, objectives=OBJECTIVES)
     assert refusal.value.remedy == "Begin another run, or go on with this one in the version that began it."
-    old.set_user_attr("format", 4)
-    with pytest.raises(RunError, match=r"in format 4 of another version of medsearch; this one has format 3"):
+    old.set_user_attr("format", 5)
+    with pytest.raises(RunError, match=r"in format 5 of another version of medsearch; this one has format 4"):
         Store(url, space, objectives=OBJECTIVES)
 
 

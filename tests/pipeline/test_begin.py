@@ -160,13 +160,13 @@ def test_a_space_that_is_gone_or_broken_is_named_with_the_old_one(run: Run, text
 
 
 def test_new_limits_are_kept_and_time_is_shared_out_anew(run: Run) -> None:
-    run.note(seconds=90.0, search_end=60.0, epochs={"abc": 3})
+    run.note(seconds=90.0, plan={"first": None, "epochs": 3, "search_end": 60.0}, trained={"abc": 3.5})
     again = resume(time="10m", trials=4)
     assert (again.config.time, again.config.trials) == (600.0, 4)
-    assert again.state().items() >= {"search_end": None, "epochs": {}, "seconds": 90.0}.items()
-    again.note(search_end=200.0)
+    assert again.state().items() >= {"plan": {"first": None, "epochs": 3}, "trained": {}, "seconds": 90.0}.items()
+    again.note(plan={"search_end": 200.0})
     again = resume(time="10m")
-    assert (again.config.trials, again.state()["search_end"]) == (4, 200.0)
+    assert (again.config.trials, again.state()["plan"]) == (4, {"search_end": 200.0})
     again.finish({"delivered": [], "trials": [{"state": "complete"}] * 4})
     again = resume(trials=9)
     assert (again.config.time, again.config.trials, again.finished) == (None, 9, False)

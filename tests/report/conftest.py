@@ -17,8 +17,8 @@ def trial(number: int, rng: random.Random) -> dict[str, Any]:
     stages = [rng.choice(MIXERS) if rng.random() < 0.6 else "dwconv" for _ in range(4)]
     foreign = sum(mixer != "dwconv" for mixer in stages)
     latency = rng.uniform(0.3, 0.9) * (1 + 0.35 * foreign)
-    state = "failed" if number == 7 else "stopped" if rng.random() < 0.4 else "complete"
-    error = 0.05 + 0.06 / latency**0.7 + rng.uniform(0, 0.08) + (0.1 if state == "stopped" else 0)
+    rungs = 0 if number == 7 else 1 if rng.random() < 0.4 else 2
+    error = 0.05 + 0.06 / latency**0.7 + rng.uniform(0, 0.08) + (0.1 if rungs == 1 else 0)
     return {
         "number": number,
         "id": f"{rng.getrandbits(40):010x}",
@@ -29,10 +29,11 @@ def trial(number: int, rng: random.Random) -> dict[str, Any]:
             "parameters": {"predicted": int(latency * 900_000), "unit": "parameters"},
             "macs": {"predicted": int(latency * 4.1e7), "unit": "MAC"},
         },
-        "error": None if state == "failed" else error,
-        "metrics": {} if state == "failed" else {"accuracy": 1 - error, "auc": 1 - error / 4},
-        "epochs": {"complete": 8, "stopped": 2, "failed": 0}[state],
-        "state": state,
+        "error": error if rungs else None,
+        "metrics": {} if not rungs else {"accuracy": 1 - error, "auc": 1 - error / 4},
+        "epochs": [None, 2.0, 8.0][rungs],
+        "rungs": rungs,
+        "state": "complete" if rungs else "failed",
         "front": False,
     }
 

@@ -73,7 +73,7 @@ def test_without_a_terminal_every_event_is_one_line(results):
     with live as live:
         live.phase("searching")
         clock.now += 65
-        live.trial(results["trials"][0])
+        live.trial({**results["trials"][0], "rungs": 1})
         live.front(results["trials"][:2])
         live.note("a remark that is longer than the forty columns of this console")
     lines = file.getvalue().splitlines()
@@ -101,7 +101,7 @@ def test_without_a_terminal_progress_is_said_every_half_minute_and_at_the_end():
 
 def test_the_best_is_the_smallest_error_of_a_complete_trial():
     rows = [
-        {"state": "stopped", "error": 0.01, "mixers": ["grid_gmlp"]},
+        {"state": "running", "error": 0.01, "mixers": ["grid_gmlp"]},
         {"state": "complete", "error": 0.3, "mixers": ["dwconv"]},
         {"state": "complete", "error": 0.2, "mixers": ["window_attention"]},
         {"state": "complete", "error": None, "mixers": None},
@@ -112,6 +112,24 @@ def test_the_best_is_the_smallest_error_of_a_complete_trial():
         for row in rows:
             live.trial(row)
     assert "5 trials, best error 0.2000: window;" in file.getvalue()
+
+
+def test_a_trial_that_goes_on_is_counted_and_listed_once(results):
+    console = terminal()
+    row = {"number": 0, "id": "abc", "state": "complete", "error": 0.3, "mixers": ["dwconv"], "rungs": 1}
+    other = {**row, "number": 1, "id": "def", "error": 0.2}
+    further = {**row, "error": 0.1, "rungs": 2}
+    file, live = plain()
+    for view in (live, watching("tiny on cells", console=console)):
+        with view as shown:
+            for ended in (row, other, further):
+                shown.trial(ended)
+    lines = file.getvalue().splitlines()
+    said = [line.partition("] ")[2] for line in lines[1:4]]
+    assert [line.partition(":")[0] for line in said] == ["trial 0 abc", "trial 1 def", "trial 0 abc"]
+    assert [line.rpartition(", ")[2] for line in said] == ["complete", "complete", "rung 2"]
+    assert lines[4].startswith("2 trials, best error 0.1000")
+    assert "2 trials, best error 0.1000" in console.file.getvalue()
 
 
 def test_a_search_that_goes_on_counts_from_what_is_there(results):
@@ -199,7 +217,7 @@ def test_the_frame_shows_time_progress_trials_front_and_how_to_stop(moment):
     text = shown(moment)
     for part in ("elapsed 2:05, left 12:55", "12 of 40 trials", "best error 0.1389: conv·grid-gmlp·conv·topk"):
         assert part in text
-    for part in ("last trials", "failed", "stopped", "front (11)", "linear·topk·conv·topk", "522 MB"):
+    for part in ("last trials", "failed", "front (11)", "linear·topk·conv·topk", "522 MB"):
         assert part in text
     assert "Ctrl-C stops cleanly; resume with: medsearch search --resume runs/x" in text
 

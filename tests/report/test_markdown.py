@@ -38,7 +38,7 @@ def test_the_page_holds_the_numbers_commands_and_remarks(results):
         "- `00ff00ff00` was refused: the ONNX file differed",
         "| `f5488345d7` | 892 MB | 865 MB to 919 MB | 883 MB | +1.0 % | 88 % |",
         "- latency: median error 3.1 %, 95th percentile 9.0 %, largest 12 % over 5 networks",
-        "- 60 trials: 36 trained to the end, 23 stopped early, 1 failed",
+        "- 60 trials: 59 trained, 1 failed, 36 of them further than the first rung",
         "- proposals: 240 drawn, 71 repaired to fit the budgets, 12 drawn again, 0 trials over budget",
         "| counts | train 1200, val 300, test 400 |",
         "| size | 64 x 64 pixels, channels: 3 |",
@@ -82,8 +82,9 @@ def test_groups_of_a_network_are_one_alone_or_several_and_one_for_each_family():
     assert groups_of({"mixers": ["new"]}, {"families": {"new": "conv"}}) == ["conv only", "with conv"]
 
 
-def test_a_standing_counts_only_trials_trained_to_the_end(results):
+def test_a_standing_counts_only_trials_that_ended_well(results):
     mlp = [t for t in results["trials"] if any("gmlp" in mixer for mixer in t["mixers"])]
+    min(mlp, key=lambda t: t["error"])["state"] = "failed"
     complete = [t for t in mlp if t["state"] == "complete"]
     found = standing("with MLP", results)
     assert 0 < found.trials == len(complete) < len(mlp)
@@ -97,8 +98,8 @@ def test_several_families_on_the_front_need_no_excuse(results):
 
 def test_a_front_of_one_family_says_with_numbers_how_far_the_others_got(results):
     page = summary(only_conv(results))
-    assert "Every delivered network is built from conv mixers alone: best error 0.2415 of 1 trial" in page
-    assert "With attention: best error 0.0952 of 28 trials (linear·topk·block-gmlp·block-gmlp, 2.05 ms)." in page
+    assert "Every delivered network is built from conv mixers alone: best error 0.2415 of 3 trials" in page
+    assert "With attention: best error 0.0952 of 43 trials (linear·topk·block-gmlp·block-gmlp, 2.05 ms)." in page
     assert "That is 0.1464 better than the best with conv alone." in page
     assert "8 on the front of the search, none among the delivered." in page
 
@@ -114,7 +115,7 @@ def test_a_family_that_lost_is_said_to_have_lost():
     page = summary({**results, "objectives": ["latency"]})
     assert "With attention: best error 0.1200 of 2 trials (conv·window, 1 ms). That is 0.0200 worse" in page
     assert "None was on the front of the search." in page
-    assert "No trial with MLP was trained to the end, so this search says nothing about MLP." in page
+    assert "No trial with MLP ended well, so this search says nothing about MLP." in page
 
 
 def test_a_compression_is_told_with_its_steps(compression):

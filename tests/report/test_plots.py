@@ -59,6 +59,18 @@ def test_what_lies_beyond_a_budget_is_shaded(figure):
         assert box.x0 == pytest.approx(limit) and box.x1 >= axes.get_xlim()[1] - 1e-9
 
 
+def test_what_was_trained_further_than_the_first_rung_is_larger_and_the_others_are_named(figure, results):
+    sizes = [float(size) for drawn in figure.axes[0].collections for size in drawn.get_sizes()]
+    assert {14.0, 34.0} < set(sizes)
+    assert "trained to the first rung" in words(figure)
+    for trial in results["trials"]:
+        trial["rungs"] = 3 if trial["rungs"] else 0
+    assert "trained to the first rung" not in words(_draw(results))
+    for trial in results["trials"]:
+        del trial["rungs"]
+    assert "trained to the first rung" in words(_draw(results))
+
+
 def test_every_delivered_network_is_numbered_and_spelled_out(figure, results):
     said = words(figure)
     for place, network in enumerate(sorted(results["delivered"], key=lambda n: n["costs"]["latency"]["measured"]), 1):

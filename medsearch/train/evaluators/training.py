@@ -17,6 +17,7 @@ from medsearch.spaces import Genotype
 from medsearch.train.evaluator import EVALUATORS, Evaluator, Trained
 from medsearch.train.session import Leg, Session
 
+REMEDY = "Delete it, to train anew."
 SAVED_SECONDS = 30.0
 """Between two writings of a checkpoint while a leg goes on: what a kill may cost."""
 
@@ -33,7 +34,7 @@ class Training(Evaluator):
         session = Session(self.network(genotype), self.data, self.task, self.recipe)
         path = self.checkpoint
         if path is not None and path.exists():
-            session.load(read_checkpoint(path))
+            _go_on(session, path)
         leg = self.leg or Leg(steps=self.recipe.epochs * session.per_epoch, falls=True)
         session.run(leg, pause=_saving(path, session) if path is not None and leg.seconds is None else None)
         metrics = session.evaluate()
@@ -46,6 +47,14 @@ class Training(Evaluator):
             seconds=session.seconds,
             epochs=session.epochs,
         )
+
+
+def _go_on(session: Session, path: Path) -> None:
+    state = read_checkpoint(path)
+    try:
+        session.load(state)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as problem:
+        raise CheckpointError(str(path), f"is not of this network: {problem}", REMEDY) from problem
 
 
 def _saving(path: Path, session: Session) -> Callable[[], None]:
@@ -81,5 +90,5 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
-        raise CheckpointError(str(path), f"cannot be read: {problem}", "Delete it, to train anew.") from problem
+        raise CheckpointError(str(path), f"cannot be read: {problem}", REMEDY) from problem
     return state

@@ -82,7 +82,7 @@ def test_killed_at_random_moments_a_search_finds_what_it_would_have_found(tmp_pa
     asked = ["--trials", str(TRIALS), "--epochs-search", "3", "--epochs", "3", "--finalists", "2", "--workers", "1"]
     one, other = tmp_path / "one", tmp_path / "other"
     search = start(tmp_path, "search", *of, *asked, "--precision", "fp32", "-o", str(one))
-    while "calibration" not in json.loads((one / "state.json").read_text() if (one / "state.json").exists() else "{}"):
+    while "networks" not in json.loads((one / "state.json").read_text() if (one / "state.json").exists() else "{}"):
         assert search.poll() is None, search.communicate()
         time.sleep(0.05)
     search.kill()

@@ -98,7 +98,7 @@ def test_sigterm_stops_a_search_as_ctrl_c_does(asked: list[str], all_processes: 
     assert int(out.split("going on after ")[1].split()[0]) >= 1
 
 
-PHASES = ("measuring what", "] searching", "training the finalists", "] delivering", "compressing the best")
+PHASES = ("] searching", "training the finalists", "] delivering", "compressing the best")
 
 
 def kept(run: Path) -> dict[str, bytes]:

@@ -186,8 +186,8 @@ def test_what_to_type_to_go_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.
         '{"proposals": {"drawn": -3}}',
         '{"phases": []}',
         '{"test_reads": "a"}',
-        '{"calibration": {"memory": 1}}',
-        '{"accuracy": 3}',
+        '{"networks": {"memory": 1}}',
+        '{"measured": 3}',
         '{"precision": 16}',
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -81,8 +80,9 @@ def _predicted(name: str, row: Cost, model: CostModel, genotype: Genotype) -> Es
     if before is None:
         return None
     _check_estimate(name, row, before)
-    if (correction := row.correction()) is not None:
-        wants(type(correction)(**asdict(correction)) == correction, f"cost {name}: a correction is plain values.")
+    if row.correction() is not None:
+        numbers = row.sums(model, genotype)
+        wants(all(math.isfinite(float(one)) for one in numbers), f"cost {name}: sums() gives finite numbers.")
         for seen in ([], [before.value]):
             sums = [row.sums(model, genotype) for _ in seen]
             calibration = Calibration(model=model, sums=sums, measured=seen)

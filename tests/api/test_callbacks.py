@@ -68,18 +68,18 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[Children]:
     return ended
 
 
-MEASURING = "measuring what networks cost on this machine"
+SEARCHING = "searching"
 
 
 def test_it_ends_cleanly_and_is_a_run_that_can_be_resumed(tmp_path: Path, closed: list[Children]) -> None:
-    callback = Stopping(MEASURING)
+    callback = Stopping(SEARCHING)
     with pytest.raises(Stop):
         search(tmp_path, callback)
-    assert callback.heard == [MEASURING, "end"]
+    assert callback.heard == [SEARCHING, "end"]
     assert len(closed) == 2
     with hold(tmp_path / "run"):
         pass  # nobody holds it any more
-    again = Stopping(MEASURING)
+    again = Stopping(SEARCHING)
     with pytest.raises(Stop):
         medsearch.resume(tmp_path / "run", callbacks=[again])
     assert again.heard == callback.heard

@@ -65,7 +65,7 @@ def test_without_a_limit_nothing_changes(cost: CostModel, genotype: Genotype) ->
 
 
 def test_a_whole_batch_that_fits_is_trained_as_asked(cost: CostModel, genotype: Genotype) -> None:
-    fitting = Fitting(cost=cost, recipe=RECIPE, limit=1.01 * cost(genotype)["memory"].value)
+    fitting = Fitting(cost=cost, recipe=RECIPE, limit=1.01 * cost(genotype)["memory"].high)
     assert fitting.recipe_of(genotype) == RECIPE
     assert fitting(genotype)["memory"] == cost(genotype)["memory"]
 
@@ -116,7 +116,7 @@ def test_where_no_way_fits_the_least_is_said(cost: CostModel, genotype: Genotype
 
 
 def test_what_a_correction_learns_later_counts(cost: CostModel, genotype: Genotype) -> None:
-    limit = 1.01 * cost(genotype)["memory"].value
+    limit = 1.01 * cost(genotype)["memory"].high
     fitting, before = Fitting(cost=cost, recipe=RECIPE, limit=limit), cost.corrections["memory"]
     assert fitting.recipe_of(genotype) == RECIPE
     cost.correct(memory=replace(before, factor=2 * before.factor))

@@ -155,7 +155,7 @@ class Cost:
         return None
 
     def correction(self) -> Any:
-        """What its predictions are corrected by before any whole network was measured: a dataclass of plain values.
+        """What its predictions are corrected by before any whole network was measured, its doubt included.
 
         None if predictions need no correction.
         """

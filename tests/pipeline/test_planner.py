@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from medsearch.pipeline.planner import (
     COMPRESSION_MOST,
     COMPRESSION_SHARE,
-    DELIVERY_SECONDS,
     EPOCHS_SEARCH,
-    REPORT_SECONDS,
     Plan,
     plan,
     without_clock,
 )
 
+AFTER = (12.0, 2.0)
+"""Seconds of one delivery, and of what comes after the last."""
 times = st.floats(10, 8 * 3600)
 workers = st.integers(1, 8)
 finalists = st.integers(1, 5)
 
 
 def made(left: float, **given: Any) -> Plan:
-    return plan(**{"left": left, "spent": 0.0, "workers": 2, "finalists": 3, **given})
+    return plan(**{"left": left, "spent": 0.0, "workers": 2, "finalists": 3, "ending": AFTER, **given})
 
 
 def test_a_quarter_of_an_hour_on_two_processors() -> None:
@@ -59,7 +59,7 @@ def test_shares_add_up_and_nothing_goes_beyond_the_end(
     assert found.search_end is not None and found.training_end is not None
     assert spent <= found.search_end <= found.training_end <= spent + left
     aside = min(COMPRESSION_SHARE * left, COMPRESSION_MOST) if compress else 0
-    after = REPORT_SECONDS + found.finalists * DELIVERY_SECONDS + aside
+    after = AFTER[1] + found.finalists * AFTER[0] + aside
     assert found.training_end == pytest.approx(spent + max(0, left - after))
     assert 1 <= found.finalists <= min(finalists, found.networks)
     assert 3 ** (found.rungs - 1) <= found.networks

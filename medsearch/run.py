@@ -21,7 +21,7 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ STATE: dict[str, Any] = {
     "proposals": {"": 0},
     "phases": {"": 0.0},
     "trained": {"": 0.0},
+    "training_seconds": {"": 0.0},
     "test_reads": 0,
     "trials": 0,
     "precision": "",
@@ -211,6 +212,12 @@ class Run:
     def checkpoint(self, genotype_id: str) -> Path:
         """Where the training of a network stands."""
         return self.folder / "checkpoints" / f"{genotype_id}.pt"
+
+    def keep_checkpoints(self, genotype_ids: Collection[str]) -> None:
+        """Remove the checkpoints of all other networks: these are trained anew, should they ever go on."""
+        for path in self.checkpoint("").parent.glob("*.pt"):
+            if path.stem not in genotype_ids:
+                path.unlink(missing_ok=True)
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write the results, in the order they have in the report; the run is finished until it is extended."""

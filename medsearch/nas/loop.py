@@ -25,10 +25,15 @@ DOUBTS = 4
 """Networks measured for one trial because their prediction leaves open whether they fit; then only safe ones count."""
 
 
+SPENT = ("seconds", "training_seconds", "epochs")
+"""What a training has taken so far, by the attributes of its evaluation."""
+
+
 class Evaluation(Protocol):
     """What trying a genotype showed.
 
-    ``error`` and ``metrics`` are of the validation split, smaller errors are better; ``seconds`` and ``epochs`` those
+    ``error`` and ``metrics`` are of the validation split, smaller errors are better; ``seconds``,
+    ``training_seconds`` (of steps alone) and ``epochs`` those
     of its training so far.
     """
 
@@ -40,6 +45,9 @@ class Evaluation(Protocol):
 
     @property
     def seconds(self) -> float: ...
+
+    @property
+    def training_seconds(self) -> float: ...
 
     @property
     def epochs(self) -> float: ...
@@ -290,7 +298,7 @@ class Search:
                 self.store.reach(number, trial.curve, trial.metrics, {"stuck": reason(problem)})
             return
         result = future.result()
-        facts = {"seconds": result.seconds, "epochs": result.epochs}
+        facts = {name: getattr(result, name) for name in SPENT}
         if trial.state == "running":
             costs = trial.facts["costs"]
             objectives = (result.error, *(costs[name]["value"] for name in self.objectives))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
@@ -20,6 +21,8 @@ from medsearch.pipeline.trainings import instead, steps_per_epoch, training
 from medsearch.spaces import Genotype
 from medsearch.train import Leg, Trained
 
+LEAST_FALL = 1.25
+"""Epochs of the full training, in those of the last rung, at least: the learning rate needs some time to fall."""
 LEAST_COMPRESSION_SECONDS, COMPRESSION_TRAININGS = 3600.0, 20
 """How long a compression may take: so many seconds, and so many times as long as the full training took."""
 
@@ -32,16 +35,17 @@ def finalists(job: Job, plan: Plan, trials: Sequence[Trial]) -> list[Genotype]:
     """
     left = [trial for trial in trials if "stuck" not in trial.facts]
     while chosen := choose(left, plan.finalists):
-        if trained := _train(job, plan, [trial.genotype for trial in chosen]):
+        if trained := _train(job, plan, chosen):
             return trained
         left = [trial for trial in left if trial not in chosen]
     raise RunError(str(job.run.folder), "the full training of every network failed; the messages above say why.")
 
 
-def _train(job: Job, plan: Plan, chosen: Sequence[Genotype]) -> list[Genotype]:
+def _train(job: Job, plan: Plan, chosen: Sequence[Trial]) -> list[Genotype]:
     """Train the finalists to the end, from where they stand, and save each as it ends; returns those on disk."""
-    done = job.run.state().get("trained", {})
-    todo = [genotype for genotype in chosen if genotype.id not in done or not epochs_saved(job, genotype)]
+    state = job.run.state()
+    done, spent = state.get("trained", {}), state.get("training_seconds", {})
+    todo = [trial for trial in chosen if trial.genotype.id not in done or not epochs_saved(job, trial.genotype)]
     if todo:
         with job.phase("training the finalists"):
             running = {_begin(job, plan, lane): (lane, 0) for lane in _lanes(todo, job.workers)}
@@ -49,28 +53,29 @@ def _train(job: Job, plan: Plan, chosen: Sequence[Genotype]) -> list[Genotype]:
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     lane, before = running.pop(future)
-                    problem = future.exception()
-                    if problem and instead(job, lane[0], problem, before):
+                    genotype, problem = lane[0].genotype, future.exception()
+                    if problem and instead(job, genotype, problem, before):
                         running[_begin(job, plan, lane)] = (lane, before + 1)
                         continue
                     if problem:
-                        job.view.note(f"{lane[0].id} is left out: {problem}")
+                        job.view.note(f"{genotype.id} is left out: {problem}")
                     else:
-                        save(job, lane[0], future.result())
-                        done = {**done, lane[0].id: future.result().epochs}
-                        job.run.note(trained=done, seconds=job.clock.spent)
+                        save(job, genotype, found := future.result())
+                        done = {**done, genotype.id: found.epochs}
+                        spent = {**spent, genotype.id: found.training_seconds}
+                        job.run.note(trained=done, training_seconds=spent, seconds=job.clock.spent)
                     if rest := lane[1:]:
                         running[_begin(job, plan, rest)] = (rest, 0)
                     ended += 1
                     job.view.progress(ended, len(todo), "networks trained")
-    return [genotype for genotype in chosen if epochs_saved(job, genotype)]
+    return [trial.genotype for trial in chosen if epochs_saved(job, trial.genotype)]
 
 
-Lane = Sequence[Genotype]
-"""Networks that one worker trains, one after the other."""
+Lane = Sequence[Trial]
+"""Those that one worker trains further, one after the other."""
 
 
-def _lanes(todo: Sequence[Genotype], workers: int) -> list[Lane]:
+def _lanes(todo: Sequence[Trial], workers: int) -> list[Lane]:
     """Who trains what: the best one, which comes first, has a worker to itself, and the others share the rest.
 
     Where there is one worker, the best one comes last, so that what the others leave of their time is its own.
@@ -83,14 +88,16 @@ def _lanes(todo: Sequence[Genotype], workers: int) -> list[Lane]:
 
 def _begin(job: Job, plan: Plan, lane: Lane) -> Future[Trained]:
     """The last leg of the first network of a lane, begun."""
-    given = training(job, lane[0], _last_leg(job, plan, lane))
-    return job.trainers.submit(replace(given, keep_model=True), lane[0])
+    genotype = lane[0].genotype
+    given = training(job, genotype, _last_leg(job, plan, lane))
+    return job.trainers.submit(replace(given, keep_model=True), genotype)
 
 
 def _last_leg(job: Job, plan: Plan, lane: Lane) -> Leg:
     """A part of what is left of the time: an equal one, or a small one where the best one waits for its own."""
     if job.config.epochs is not None or plan.training_end is None:
-        return Leg(steps=(job.config.epochs or EPOCHS_FULL) * steps_per_epoch(job), falls=True)
+        epochs = max(job.config.epochs or EPOCHS_FULL, math.ceil(LEAST_FALL * lane[0].facts.get("epochs", 0.0)))
+        return Leg(steps=epochs * steps_per_epoch(job), falls=True)
     left = max(0.0, plan.training_end - job.clock.spent)
     share = 1 / len(lane)
     if job.workers == 1 and len(lane) > 1:

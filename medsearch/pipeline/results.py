@@ -50,6 +50,9 @@ def collect(
             "delivery": phases.get("delivering"),
             "total": job.clock.spent,
         },
+        "plan": state.get("plan"),
+        "seconds_asked": job.config.time,
+        "training_share": _training_share(job, trials),
         "data": {
             **{key: data[key] for key in ("name", "task", "dims", "size", "channels", "classes", "sha256")},
             "source": job.setup.data.source,
@@ -85,6 +88,13 @@ def collect(
             ),
         ],
     }
+
+
+def _training_share(job: Job, trials: Sequence[Trial]) -> float:
+    """Worker seconds that went into training steps, by all there were in the time asked for, or else used."""
+    steps: dict[str, float] = {trial.genotype.id: trial.facts.get("training_seconds", 0.0) for trial in trials}
+    steps |= job.run.state().get("training_seconds", {})
+    return sum(steps.values()) / (job.workers * (job.config.time or job.clock.spent))
 
 
 def judged(task: Task) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def search(run: Run, setup: Setup, *, callbacks: Sequence[Callback] = (), start:
         begun = clock.spent
         write_report(results, run.folder)
         run.finish(results)
+        run.keep_checkpoints([genotype.id for genotype in chosen])
         job.cost.profile.endings[profiled(setup)] = [each, clock.spent - begun + LEAVING_SECONDS]
         job.keep_timings()
     if not any(network.within_budget for network in delivered):

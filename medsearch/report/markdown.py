@@ -216,6 +216,10 @@ def _search(results: Data) -> Iterator[str]:
     spent = results.get("seconds") or {}
     said = [f"{part} {text(seconds, format_seconds)}" for part, seconds in spent.items()]
     yield from [f"- time: {', '.join(said)}"] if said else []
+    if (share := results.get("training_share")) is not None:
+        asked = results.get("seconds_asked")
+        whole = "of the time that it took" if asked is None else f"of the {format_seconds(asked)} asked for"
+        yield f"- training steps: {100 * share:.0f} % {whole}, over all workers"
 
 
 _STATES = {"complete": "trained", "failed": "failed"}

@@ -52,6 +52,7 @@ class _Size:
 
     error: float
     seconds: float = 0.0
+    training_seconds: float = 0.0
     epochs: float = 0.0
 
     @property

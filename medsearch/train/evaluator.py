@@ -29,12 +29,14 @@ class Evaluation:
         error: on the validation split, what a search minimises; smaller is better.
         metrics: on the validation split, as far as they are known.
         seconds: of training and evaluation so far, those of earlier legs included.
+        training_seconds: those of training steps alone.
         epochs: passes over the training split so far, where it trains.
     """
 
     error: float
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    training_seconds: float = 0.0
     epochs: float = 0.0
 
 

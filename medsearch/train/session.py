@@ -64,6 +64,10 @@ class Session:
         task: loss and metrics.
         recipe: how to train; its epochs are not used.
         clock: seconds that pass, for tests.
+
+    Attributes:
+        seconds: of training and evaluations so far.
+        training_seconds: of training alone.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Session:
         self.data, self.task, self.recipe, self.clock = data, task, recipe, clock
         self.stepper = Stepper(model, data.dims, task, recipe)
         self.per_epoch = math.ceil(len(data.train) / recipe.batch)
-        self.seconds = 0.0
+        self.seconds = self.training_seconds = 0.0
         self._leg: tuple[int, float] | None = None  # first step and seconds so far of a fall that was paused
         self._evaluated: float | None = None
 
@@ -108,11 +112,11 @@ class Session:
             TrainingError: if the loss is no longer finite.
         """
         first, before = self._leg or (self.steps, 0.0)
-        begun, kept = self.clock(), self.seconds
+        begun, kept, trained = self.clock(), self.seconds, self.training_seconds
         losses: list[Tensor] = []
         for images, targets in self._batches():
             passed = self.clock() - begun
-            self.seconds = kept + passed
+            self.seconds, self.training_seconds = kept + passed, trained + passed
             left = None if leg.within is None else leg.within - self._evaluation(passed, len(losses))
             progress = max(
                 0.0 if leg.steps is None else _share(self.steps - first, leg.steps - first),
@@ -132,7 +136,8 @@ class Session:
                 if pause is not None:
                     pause()
         self._check(losses)
-        self._leg, self.seconds = None, kept + self.clock() - begun
+        passed = self.clock() - begun
+        self._leg, self.seconds, self.training_seconds = None, kept + passed, trained + passed
         return float(torch.stack(losses).mean()) if losses else math.nan
 
     def _evaluation(self, passed: float, steps: int) -> float:
@@ -163,6 +168,7 @@ class Session:
             "optimizer": self.stepper.optimizer.state_dict(),
             "steps": self.steps,
             "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
             "leg": self._leg,
             "evaluated": self._evaluated,
         }
@@ -173,11 +179,13 @@ class Session:
         self.stepper.averaged.load_state_dict(state["averaged"])
         self.stepper.optimizer.load_state_dict(state["optimizer"])
         self.stepper.steps, self.seconds = int(state["steps"]), float(state["seconds"])
+        self.training_seconds = float(state["training_seconds"])
         self._leg, self._evaluated = state["leg"], state["evaluated"]
 
     def _step(self, images: np.ndarray, targets: np.ndarray, lr: float) -> Tensor:
         rng = _generator(self.recipe.seed, CHANGES, self.steps)
-        with torch.random.fork_rng(devices=[]):  # of layers that draw, as dropout does
+        devices = [self.stepper.device] if self.stepper.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # of layers that draw, as dropout does
             torch.manual_seed(_seed(self.recipe.seed, CHANGES, self.steps))
             return self.stepper(images, targets, lr, rng)
 

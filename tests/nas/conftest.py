@@ -41,6 +41,7 @@ class Result:
     error: float
     metrics: dict[str, float]
     seconds: float = 1.0
+    training_seconds: float = 1.0
     epochs: float = 2.0
 
 

@@ -45,6 +45,7 @@ class Training(Evaluator):
             error=self.task.error(metrics),
             metrics=metrics,
             seconds=session.seconds,
+            training_seconds=session.training_seconds,
             epochs=session.epochs,
         )
 

@@ -63,6 +63,7 @@ def learn(job: Job, genotype: Genotype, predicted: Costs, measured: Mapping[str,
             kept[_key(job, name)] = _with(kept.get(_key(job, name), {}), genotype.id, row)
         pairs.setdefault(name, {}).setdefault(genotype.id, [said.value, value])
     job.run.note(networks=known, measured=pairs)
+    job.keep_timings()
     _correct(job, known)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from medsearch.nas.strategy import Trial
@@ -22,10 +23,13 @@ def front(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(free, key=_objectives)
 
 
-def choose(trials: Sequence[Trial], count: int) -> list[Trial]:
+def choose(trials: Sequence[Trial], count: int, *, images: int | None = None) -> list[Trial]:
     """``count`` trials worth training fully: the best, then those that differ most at the least cost in error.
 
-    The best is the one with the least error; of equal ones the cheapest.  After it comes, one at a time, the trial with
+    The best is the one with the least error.  With the number of validation ``images``, it is, of those at the highest
+    rung that are within one standard error of it, the one that has seen the images least often: trials are compared
+    after equal time, and what is slower then gains most from more of it (Hoffmann et al. 2022, arXiv:2203.15556: the
+    size that is best grows with the time there is).  After it comes, one at a time, the trial with
     the highest gain: mixer families not chosen yet, stages with another mixer, and how much cheaper it is, against how
     much error it adds.  What is cheap is said by the first cost among the objectives.  Trials off the front are
     candidates too (a family may be a hair behind), but only if the front has too few.
@@ -33,13 +37,23 @@ def choose(trials: Sequence[Trial], count: int) -> list[Trial]:
     on_front = front(trials)
     rest = [trial for trial in trials if trial.state == "complete" and trial.objectives is not None]
     spare = sorted((trial for trial in rest if trial not in on_front), key=_objectives)
-    chosen = on_front[:1]
+    chosen = [_best(rest, on_front[0], images)] if on_front else []
     pool = [trial for trial in on_front if trial not in chosen] + spare[: max(0, count - len(on_front))]
     while pool and len(chosen) < count:
         best = max(pool, key=lambda trial: _worth(trial, chosen))
         chosen.append(best)
         pool.remove(best)
     return chosen
+
+
+def _best(trials: Sequence[Trial], least: Trial, images: int | None) -> Trial:
+    """Of those that cannot be told from the trial with the least error, the one that gains most from going on."""
+    error = _objectives(least)[0]
+    doubt = math.sqrt(max(0.0, error * (1 - error)) / images) if images else 0.0
+    alike = [
+        trial for trial in trials if _objectives(trial)[0] <= error + doubt and len(trial.curve) == len(least.curve)
+    ]
+    return min(alike, key=lambda trial: (trial.facts.get("epochs", 0.0), _objectives(trial)))
 
 
 def _objectives(trial: Trial) -> tuple[float, ...]:

@@ -34,11 +34,16 @@ def finalists(job: Job, plan: Plan, trials: Sequence[Trial]) -> list[Genotype]:
         RunError: where nothing could be trained.
     """
     left = [trial for trial in trials if "stuck" not in trial.facts]
-    while chosen := choose(left, plan.finalists):
+    while chosen := choose(left, plan.finalists, images=_labelled(job)):
         if trained := _train(job, plan, chosen):
             return trained
         left = [trial for trial in left if trial not in chosen]
     raise RunError(str(job.run.folder), "the full training of every network failed; the messages above say why.")
+
+
+def _labelled(job: Job) -> int | None:
+    """Validation images, where each is right or wrong; None where it has a score of its own, which is surer."""
+    return None if job.setup.task.DENSE else len(job.setup.data.val)
 
 
 def _train(job: Job, plan: Plan, chosen: Sequence[Trial]) -> list[Genotype]:

@@ -31,7 +31,7 @@ COMPRESSION_SHARE, COMPRESSION_MOST = 0.15, 600.0
 """Of the time asked for, and seconds at most, that are kept aside for a compression."""
 FINALIST_SECONDS = 330.0
 """Worker seconds of training for every finalist but the first."""
-NETWORK_SECONDS = 3.3
+NETWORK_SECONDS = 5.0
 """The number of networks tried is the root of the worker seconds over this: see :func:`plan`."""
 LEAST_SEARCH, MOST_SEARCH = 0.2, 0.5
 """The share of trials in the training time, with a minute and from half an hour on."""
@@ -160,8 +160,8 @@ def without_clock(
 
 
 def _rungs(networks: int) -> int:
-    """As many as leave at least three networks at the last one: who of them is trained fully is the rung after it."""
-    return max(1, math.floor(math.log(networks, REDUCTION) + 1e-9))
+    """As many as leave about two networks at the last one: who of them is trained fully is the rung after it."""
+    return max(1, math.floor(math.log(networks, REDUCTION) + 0.5))
 
 
 def _search_share(seconds: float) -> float:

@@ -114,3 +114,18 @@ def test_chooses_no_more_than_there_are_and_nothing_from_nothing(made: Build) ->
 def test_a_perfect_network_can_be_compared_with(made: Build) -> None:
     best, second = made(0.0, 5.0), made(0.1, 1.0)
     assert choose([second, best], 2) == [best, second]
+
+
+def test_of_those_that_cannot_be_told_apart_the_one_that_trains_slowest_goes_on(space: Space, trial: Make) -> None:
+    """One standard error of 0.3 on 100 images is sqrt(0.3 * 0.7 / 100) = 0.046: 0.34 is within, 0.35 is not."""
+    genotypes = list(space.neighbours(space.first()))
+    known = [(0.30, 9.0, 2), (0.34, 4.0, 2), (0.35, 1.0, 2), (0.33, 2.0, 1)]
+    trials = [
+        trial(genotype, number=number, objectives=(error, 1.0, 1.0), curve=(0.5,) * (rungs - 1) + (error,))
+        for number, (genotype, (error, _, rungs)) in enumerate(zip(genotypes, known, strict=False))
+    ]
+    for one, (_, epochs, _) in zip(trials, known, strict=True):
+        one.facts["epochs"] = epochs
+    assert choose(trials, 1, images=100)[0].number == 1
+    assert choose(trials, 1, images=10_000)[0].number == 0
+    assert choose(trials, 1)[0].number == 0

@@ -30,7 +30,6 @@ from medsearch.targets import DEFAULT
 from medsearch.targets.target import make_target
 from medsearch.tasks import Task, make_task, task_type
 from medsearch.train import EVALUATORS, TrainingRecipe, fresh
-from medsearch.train.step_cost import step_seconds
 from medsearch.train.workers import held
 
 DEFAULT_SPACE = {2: "hybrid2d-tiny", 3: "hybrid3d-tiny"}
@@ -75,10 +74,6 @@ class Setup:
     @property
     def _image(self) -> torch.Tensor:
         return torch.zeros(1, self.data.channels, *self.data.size)
-
-    def step_seconds(self, genotype: Genotype, recipe: TrainingRecipe) -> float:
-        """Seconds of a training step of an untrained network."""
-        return step_seconds(self.network(genotype), self.data, self.task, recipe, steps=2)
 
     def changing_memory(self) -> int:
         """Peak bytes of the random changes of a batch."""

@@ -52,11 +52,10 @@ def faulty(function: Any) -> Any:
 
 if multiprocessing.parent_process() is not None:
     from medsearch.measurement.memory import workspace
-    from medsearch.pipeline import measurement, precision, setup
+    from medsearch.pipeline import measurement, precision
     from medsearch.train.evaluators.training import Training
 
     workspace.run_operator = faulty(workspace.run_operator)
     Training.__call__ = faulty(Training.__call__)  # type: ignore[method-assign]
-    setup.step_seconds = faulty(setup.step_seconds)
     precision.block_seconds = faulty(precision.block_seconds)
     measurement.step_memory = faulty(measurement.step_memory)

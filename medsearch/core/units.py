@@ -14,6 +14,9 @@ _COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 _PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Z]*)\s*")
 
+_TIMES = re.compile(r"\s*(?=\d+\s*[hm]\s*\d)(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+)\s*s)?\s*", re.IGNORECASE)
+"""Hours, minutes and seconds, at least two of them: ``1h30m``."""
+
 
 def _parse(
     text: str, units: dict[str, float] | dict[str, int], what: str, example: str, where: str, *, least: float = 1
@@ -35,8 +38,12 @@ def parse_bytes(text: str, *, where: str = "size") -> int:
 
 
 def parse_seconds(text: str, *, where: str = "time") -> float:
-    """Seconds of ``20ms``, ``0.02s``, ``10m``, ``1.5h``; BudgetError for anything else."""
-    return _parse(text, _SECONDS, "a time", "20ms or 10m", where, least=1e-9)
+    """Seconds of ``20ms``, ``0.02s``, ``10m``, ``1.5h``, ``1h30m``; BudgetError for anything else."""
+    if parts := _TIMES.fullmatch(text):
+        hours, minutes, seconds = (float(part or 0) for part in parts.groups())
+        if minutes < 60 and seconds < 60 and hours + minutes + seconds > 0:
+            return 3600 * hours + 60 * minutes + seconds
+    return _parse(text, _SECONDS, "a time", "20ms, 10m or 1h30m", where, least=1e-9)
 
 
 def parse_count(text: str, *, where: str = "count") -> int:

@@ -26,7 +26,11 @@ def test_bytes(text, size):
 
 
 @pytest.mark.parametrize(
-    ("text", "time"), [("20ms", 0.02), ("0.02s", 0.02), ("10m", 600), ("1.5h", 5400), ("5us", 5e-6)]
+    ("text", "time"),
+    [
+        *[("20ms", 0.02), ("0.02s", 0.02), ("10m", 600), ("1.5h", 5400), ("5us", 5e-6)],
+        *[("1h30m", 5400), ("2m30s", 150), ("1h 5s", 3605), ("1H30min15s", 5415), ("1h05m", 3900)],
+    ],
 )
 def test_seconds(text, time):
     assert math.isclose(units.parse_seconds(text), time)
@@ -61,6 +65,11 @@ def test_anything_else_is_refused_with_an_example(parse, text):
         (units.parse_bytes, "1e-12 GB"),
         (units.parse_seconds, "-20ms"),
         (units.parse_seconds, "0s"),
+        (units.parse_seconds, "0h0m"),
+        (units.parse_seconds, "1h90m"),
+        (units.parse_seconds, "1h30"),
+        (units.parse_seconds, "1m1h"),
+        (units.parse_seconds, "5m3ms"),
         (units.parse_seconds, "1e308h"),
         (units.parse_count, "0.2"),
         (units.parse_count, "-5M"),

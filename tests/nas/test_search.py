@@ -110,7 +110,7 @@ def test_trials_come_in_order_with_all_that_is_known(search: Make, score: Make) 
         assert trial.state == "complete"
         assert trial.objectives == (result.error, costs["latency"].value, costs["memory"].value)
         assert (trial.metrics, trial.curve) == (result.metrics, (result.error,))
-        assert trial.facts == {"costs": costs.to_data(), "seconds": 1.0, "epochs": 2.0}
+        assert trial.facts == {"costs": costs.to_data(), "seconds": 1.0, "training_seconds": 1.0, "epochs": 2.0}
         assert trial.genes == found.space.encode(trial.genotype)
 
 
@@ -261,13 +261,14 @@ def test_a_search_without_rungs_trains_everything_once(search: Make, score: Make
 def test_those_that_are_there_go_on_where_no_other_may_begin_and_nothing_does_after_the_end(
     search: Make, score: Make
 ) -> None:
+    """Of five trials the best of the first three went on, and after them one that is better still."""
     further = Further(score=score)
     found = search(evaluator=further, rungs=2)
     list(found.run(until=lambda history: len(history) >= 5))
     before = len(further.calls)
     list(found.run(full=lambda history: True))
     assert {rung for _, rung in further.calls[before:]} <= {1}
-    assert [len(trial.curve) for trial in found.store.trials()].count(2) == 1
+    assert [len(trial.curve) for trial in found.store.trials()].count(2) == 2
     done = len(further.calls)
     list(found.run(until=lambda history: True))
     assert len(further.calls) == done
@@ -429,10 +430,15 @@ def test_two_kills_lose_nothing(tmp_path: Path, search: Make) -> None:
     assert len({trial.genotype for trial in found.store.trials()}) == 7
 
 
-def test_what_no_longer_fits_is_not_tried_again(tmp_path: Path, search: Make) -> None:
+def test_what_no_longer_fits_is_not_tried_again(tmp_path: Path, search: Make, cost: Make) -> None:
+    """What was left running is said to cost twice as much by now, and only the smallest networks fit."""
     killed(tmp_path)
-    found = search(budget=Budget(parameters=16_000))
-    left = found.store.trials()[3].genotype
+    left = search().store.trials()[3].genotype
+    twice = Costs(parameters=Estimate.exact(2 * cost(left)["parameters"].value, "parameters"))
+    found = search(
+        budget=Budget(parameters=16_000),
+        cost=lambda genotype: cost(genotype) | twice if genotype == left else cost(genotype),
+    )
     trials = list(found.run(until=until(6)))
     assert left not in {trial.genotype for trial in trials}
     assert [widths(trial) for trial in trials] == [16, 16]

@@ -151,7 +151,8 @@ def depthwise(filters: nn.Conv2d | nn.Conv3d, x_BCS: Tensor) -> Tensor:
     half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     if not learns and half:
         return filters(x_BCS)
-    if learns and plain and min(filters.kernel_size) >= WINDOW and max(filters.stride) == 1:
+    one = filters.groups == filters.in_channels == filters.out_channels
+    if learns and plain and one and min(filters.kernel_size) >= WINDOW and max(filters.stride) == 1:
         return _learning(filters, x_BCS, torch.bfloat16 if half else filters.weight.dtype)
     with without_autocast(x_BCS.device):
         return filters(x_BCS.to(filters.weight.dtype))

@@ -42,6 +42,12 @@ def test_only_what_is_wanted_is_computed() -> None:
     assert x.grad is not None
 
 
+def test_filters_of_several_channels_learn_as_before() -> None:
+    filters = nn.Conv2d(8, 4, 7, padding=3, groups=4)
+    depthwise(filters, torch.randn(2, 8, 9, 9)).sum().backward()
+    assert filters.weight.grad is not None and filters.weight.grad.shape == (4, 2, 7, 7)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("half", [False, True])
 def test_a_filter_of_a_network_learns_the_same_as_before(bias: bool, half: bool) -> None:

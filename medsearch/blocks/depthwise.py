@@ -21,7 +21,7 @@ WINDOW = 3
 """The side that there is a fast kernel for."""
 
 
-def filtered(x_BCHW: Tensor, weight_C1KL: Tensor, padding: tuple[int, int]) -> Tensor:
+def depthwise_by_pieces(x_BCHW: Tensor, weight_C1KL: Tensor, padding: tuple[int, int]) -> Tensor:
     """The depthwise convolution of a map with one filter per channel, stride and dilation 1; (B, C, H', W').
 
     Args:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medsearch.blocks.depthwise import WINDOW, filtered
+from medsearch.blocks.depthwise import WINDOW, depthwise_by_pieces
 from medsearch.blocks.knobs import whole_number
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -162,5 +162,5 @@ def _learning(filters: nn.Conv2d | nn.Conv3d, x_BCHW: Tensor, dtype: torch.dtype
     """A depthwise 2D convolution whose weight gradient is wanted."""
     padding = (int(filters.padding[0]), int(filters.padding[1]))
     with without_autocast(x_BCHW.device):
-        y_BCHW = filtered(x_BCHW.to(dtype), filters.weight.to(dtype), padding)
+        y_BCHW = depthwise_by_pieces(x_BCHW.to(dtype), filters.weight.to(dtype), padding)
         return y_BCHW if filters.bias is None else y_BCHW + filters.bias.to(dtype)[:, None, None]

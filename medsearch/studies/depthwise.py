@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medsearch.blocks.depthwise import filtered
+from medsearch.blocks.depthwise import depthwise_by_pieces
 from medsearch.measurement.threads import torch_threads
 from medsearch.studies.microbenchmark import microbenchmark
 
@@ -38,7 +38,7 @@ def compare(channels: int, side: int, window: int, dtype: torch.dtype, *, second
 
     plain = partial(F.conv2d, padding=padding, groups=channels)
     found = microbenchmark(
-        [partial(step, plain), partial(step, partial(filtered, padding=padding))], threads=1, seconds=seconds
+        [partial(step, plain), partial(step, partial(depthwise_by_pieces, padding=padding))], threads=1, seconds=seconds
     )
     return found.times[0].median_ms, 1 / found.ratios[1][1]
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medsearch.blocks.depthwise import filtered
+from medsearch.blocks.depthwise import depthwise_by_pieces
 from medsearch.blocks.nd import depthwise
 
 WINDOWS = [((5, 5), (2, 2)), ((7, 7), (3, 3)), ((4, 5), (0, 1)), ((3, 6), (1, 4)), ((9, 3), (4, 1))]
@@ -27,7 +27,7 @@ def test_gradients_are_those_of_the_plain_convolution(
     x = torch.randn(2, 6, 11, 10, dtype=torch.float64).to(memory_format=layout).requires_grad_()
     weight = torch.randn(6, 1, *window, dtype=torch.float64, requires_grad=True)
     plain = F.conv2d(x, weight, padding=padding, groups=6)
-    ours = filtered(x, weight, padding)
+    ours = depthwise_by_pieces(x, weight, padding)
     assert torch.equal(ours, plain)
     for found, wanted in zip(gradients(ours, x, weight), gradients(plain, x, weight), strict=True):
         assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-12)
@@ -35,9 +35,9 @@ def test_gradients_are_those_of_the_plain_convolution(
 
 def test_only_what_is_wanted_is_computed() -> None:
     x, weight = torch.randn(1, 4, 6, 6), torch.randn(4, 1, 5, 5, requires_grad=True)
-    filtered(x, weight, (2, 2)).sum().backward()
+    depthwise_by_pieces(x, weight, (2, 2)).sum().backward()
     assert weight.grad is not None and x.grad is None
-    y = filtered(x.requires_grad_(), weight.detach(), (2, 2))
+    y = depthwise_by_pieces(x.requires_grad_(), weight.detach(), (2, 2))
     y.sum().backward()
     assert x.grad is not None
 

@@ -10,10 +10,12 @@ from medsearch.nas.strategy import Trial
 
 def dominates(one: Trial, other: Trial) -> bool:
     """Whether ``one`` is nowhere worse and somewhere better than ``other``, in error and costs."""
-    if one.objectives is None or other.objectives is None:
-        return False
-    pairs = list(zip(one.objectives, other.objectives, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+    return one.objectives is not None and other.objectives is not None and beats(one.objectives, other.objectives)
+
+
+def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether ``one`` is nowhere larger and somewhere smaller than ``other``."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def front(trials: Sequence[Trial]) -> list[Trial]:

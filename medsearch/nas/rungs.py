@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 
+from medsearch.nas.front import beats
 from medsearch.nas.strategy import Trial
 
 REDUCTION = 3
@@ -60,15 +61,9 @@ def _layers(points: Points) -> Iterator[Points]:
     """Points by non-dominated rank: the front, the front of what is left without it, and so on."""
     left = dict(points)
     while left:
-        layer = {
-            number: point for number, point in left.items() if not any(_dominates(q, point) for q in left.values())
-        }
+        layer = {number: point for number, point in left.items() if not any(beats(q, point) for q in left.values())}
         yield layer
         left = {number: point for number, point in left.items() if number not in layer}
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def _by_crowding(layer: Points) -> list[int]:

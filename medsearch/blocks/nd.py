@@ -145,7 +145,7 @@ def depthwise(filters: nn.Conv2d | nn.Conv3d, x_BCS: Tensor) -> Tensor:
     is mostly faster.
     """
     plain = x_BCS.ndim == 4 and max(filters.dilation) == 1
-    if x_BCS.device.type != "cpu" or (plain and max(filters.kernel_size) <= 3):
+    if x_BCS.device.type != "cpu" or (plain and max(filters.kernel_size) <= WINDOW):
         return filters(x_BCS)
     learns = torch.is_grad_enabled() and filters.weight.requires_grad
     half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
